@@ -10,7 +10,7 @@ import (
 const MaxLine = 12 << 10
 
 // MaxText bounds each free text (errors, names) in a report, in bytes. Writers cut longer ones.
-const MaxText = 512
+const MaxText = 384
 
 // line is one line of the wire form; exactly one of its payload fields is set.
 type line struct {
