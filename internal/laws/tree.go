@@ -87,20 +87,26 @@ func Load(fsys fs.FS, files []string) (*Tree, error) {
 	return t, nil
 }
 
-// LoadRepo loads what git tracks, or would track, under dir: ignored files are
-// nobody's business. Without git (a source archive) it walks the folder.
+// LoadRepo loads the files of [ListFiles].
 func LoadRepo(ctx context.Context, dir string) (*Tree, error) {
-	fsys := os.DirFS(dir)
+	files, err := ListFiles(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return Load(os.DirFS(dir), files)
+}
+
+// ListFiles names what git tracks, or would track, under dir: ignored files are
+// nobody's business. Without git (a source archive) it walks the folder. The
+// paths are slash-separated and relative to dir; a file that was deleted and
+// not committed so is still listed.
+func ListFiles(ctx context.Context, dir string) ([]string, error) {
 	list := exec.CommandContext(ctx, "git", "-C", dir, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	out, err := list.Output()
 	if err != nil {
-		files, walkErr := walk(fsys)
-		if walkErr != nil {
-			return nil, walkErr
-		}
-		return Load(fsys, files)
+		return walk(os.DirFS(dir))
 	}
-	return Load(fsys, strings.FieldsFunc(string(out), func(r rune) bool { return r == 0 }))
+	return strings.FieldsFunc(string(out), func(r rune) bool { return r == 0 }), nil
 }
 
 func walk(fsys fs.FS) ([]string, error) {

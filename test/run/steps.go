@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grpclb/kubectl-grpclb/internal/laws"
+)
+
+// allSteps is the suite in its order: quick answers first, the cluster last.
+func allSteps(s suite) []step {
+	return []step{
+		{"unit", "unit tests of every module, and the repository's own laws", s.unit},
+		{"lint", "golangci-lint, built from the pinned tools module", s.lint},
+		{"generated", "generated code and documents are what their generators write", s.generated},
+		{"fuzz-seeds", "fuzz targets over their seed corpora", s.fuzzSeeds},
+		{"cross", "the plugin builds for macOS and Windows", s.cross},
+		{"race", "the unit tests again under the race detector", s.race},
+		{"e2e", "what a user does, on a real cluster", s.e2e},
+	}
+}
+
+func (s suite) unit(ctx context.Context, out io.Writer) error {
+	return s.each(ctx, out, func(m module) error {
+		return m.command("go", "test", "./...").run(ctx, out)
+	})
+}
+
+// race leaves out packages without tests, which would be compiled once more for
+// nothing, and the modules that compile Kubernetes.
+func (s suite) race(ctx context.Context, out io.Writer) error {
+	if err := needCompiler(ctx, out); err != nil {
+		return err
+	}
+	return s.each(ctx, out, func(m module) error {
+		if m.heavy {
+			fmt.Fprintln(out, "left out: nothing of ours in it runs concurrently enough to compile Kubernetes twice for")
+			return nil
+		}
+		const withTests = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"
+		packages, err := m.command("go", "list", "-f", withTests, "./...").lines(ctx)
+		if err != nil || len(packages) == 0 {
+			return err
+		}
+		argv := append([]string{"go", "test", "-race", "-timeout", "20m"}, packages...)
+		cmd := m.command(argv...)
+		cmd.env = append(slices.Clone(cmd.env), "CGO_ENABLED=1")
+		return cmd.run(ctx, out)
+	})
+}
+
+// needCompiler makes sure of the C compiler that -race links with. As root on
+// Debian it installs one.
+func needCompiler(ctx context.Context, out io.Writer) error {
+	for _, cc := range []string{os.Getenv("CC"), "gcc", "clang"} {
+		if _, err := exec.LookPath(cc); cc != "" && err == nil {
+			return nil
+		}
+	}
+	_, err := exec.LookPath("apt-get")
+	if err != nil || os.Geteuid() != 0 {
+		return skip("the race detector needs a C compiler: apt-get install gcc libc6-dev (Debian), xcode-select --install (macOS)")
+	}
+	for _, argv := range [][]string{
+		{"apt-get", "-q", "update"},
+		{"apt-get", "-q", "install", "-y", "--no-install-recommends", "gcc", "libc6-dev"},
+	} {
+		install := command{env: []string{"DEBIAN_FRONTEND=noninteractive"}, argv: argv}
+		if err := install.run(ctx, out); err != nil {
+			return fmt.Errorf("install a C compiler for the race detector: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s suite) lint(ctx context.Context, out io.Writer) error {
+	bin, err := s.tool(ctx, out, "tools", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint")
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(s.root, ".golangci.yml")
+	return s.each(ctx, out, func(m module) error {
+		return m.command(bin, "run", "--allow-parallel-runners", "--config", config, "./...").run(ctx, out)
+	})
+}
+
+// tool builds a program of one of the tools modules into bin/tools and returns
+// its path. The build cache makes the second time quick.
+func (s suite) tool(ctx context.Context, out io.Writer, mod, pkg string) (string, error) {
+	dir := filepath.Join(s.root, "bin", "tools")
+	build := command{dir: filepath.Join(s.root, filepath.FromSlash(mod)), argv: []string{"go", "build", "-o", dir + string(filepath.Separator), pkg}}
+	if err := build.run(ctx, out); err != nil {
+		return "", err
+	}
+	name := pkg[strings.LastIndexByte(pkg, '/')+1:]
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(dir, name), nil
+}
+
+func (s suite) fuzzSeeds(ctx context.Context, out io.Writer) error {
+	files, err := laws.ListFiles(ctx, s.root)
+	if err != nil {
+		return err
+	}
+	packages, count, err := fuzzTargets(s.root, files)
+	if err != nil {
+		return err
+	}
+	if count == 0 {
+		return errors.New("no fuzz target found: the search for them is broken")
+	}
+	fmt.Fprintf(out, "# %d fuzz targets\n", count)
+	return s.each(ctx, out, func(m module) error {
+		if len(packages[m.rel]) == 0 {
+			return nil
+		}
+		return m.command(append([]string{"go", "test", "-run", "^Fuzz"}, packages[m.rel]...)...).run(ctx, out)
+	})
+}
+
+// cross compiles for the systems that the tests do not run on.
+func (s suite) cross(ctx context.Context, out io.Writer) error {
+	for _, target := range [][2]string{{"darwin", "arm64"}, {"windows", "amd64"}} {
+		build := command{
+			dir:  s.root,
+			env:  []string{"GOOS=" + target[0], "GOARCH=" + target[1], "CGO_ENABLED=0"},
+			argv: []string{"go", "build", "-o", os.DevNull, "./cmd/kubectl-grpclb"},
+		}
+		fmt.Fprintf(out, "# %s/%s\n", target[0], target[1])
+		if err := build.run(ctx, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noLab says why the lab cannot run on this machine; empty when it can.
+func (s suite) noLab() string {
+	const instead = "; any cluster will do instead: CONTEXT=name"
+	switch {
+	case runtime.GOOS != "linux":
+		return "the lab needs Linux, this is " + runtime.GOOS + instead
+	case os.Geteuid() != 0:
+		return "the lab needs root for network namespaces and mounts" + instead
+	}
+	return ""
+}
+
+// e2e starts the lab unless a cluster was named or the lab is up already, and
+// leaves the machine as it found it unless told to keep the lab.
+func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
+	test := command{dir: s.root, argv: []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout", "40m", "./test/e2e/..."}}
+	if s.kubeContext != "" {
+		test.env = []string{"CONTEXT=" + s.kubeContext}
+		return test.run(ctx, out)
+	}
+	if why := s.noLab(); why != "" {
+		return skip(why)
+	}
+	if s.lab("status").run(ctx, io.Discard) != nil {
+		if !s.keep {
+			defer func() { err = errors.Join(err, s.labDown(ctx, out)) }()
+		}
+		if err := s.lab("up").run(ctx, out); err != nil {
+			return err
+		}
+	}
+	return test.run(ctx, out)
+}
+
+func (s suite) lab(verb string) command {
+	return command{dir: filepath.Join(s.root, "test", "lab"), argv: []string{"go", "run", ".", verb}}
+}
+
+// labDown takes the lab down even when ctx has ended, which is when it matters.
+func (s suite) labDown(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	defer cancel()
+	return s.lab("down").run(ctx, out)
+}
