@@ -1,0 +1,132 @@
+package snapfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+)
+
+// MaxBytes is the largest file that Load reads. A snapshot with 1,000 endpoints takes about 1 MB.
+const MaxBytes = 64 << 20
+
+// ErrTooLarge is wrapped by Load's error for input beyond MaxBytes.
+var ErrTooLarge = errors.New("larger than 64 MiB")
+
+// FormatError says that the input is no snapshot that this build reads.
+type FormatError struct {
+	Got    string // "grpclb.dev/v2 Snapshot"; empty when there is no such line
+	Reason string // one lower-case clause
+	Hint   string // what to do about it; may be empty
+}
+
+// Error returns the reason.
+func (e *FormatError) Error() string { return e.Reason }
+
+// Save writes the snapshot as YAML.
+func Save(w io.Writer, s *diagnose.Snapshot) error {
+	b, err := yaml.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	if _, err := w.Write(b); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return nil
+}
+
+// SaveFile writes the snapshot to path, readable and writable by the owner alone (mode 0600). An existing file is
+// replaced in one step: a full disk or a crash leaves the old one whole.
+func SaveFile(path string, s *diagnose.Snapshot) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // created with mode 0600
+	if err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := Save(f, s); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	return nil
+}
+
+// Load reads a snapshot in YAML or JSON. The error is a *FormatError for a document that is something else or of
+// another version, and wraps ErrTooLarge beyond MaxBytes.
+func Load(r io.Reader) (*diagnose.Snapshot, error) {
+	b, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	if len(b) > MaxBytes {
+		return nil, fmt.Errorf("read snapshot: %w", ErrTooLarge)
+	}
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+	}
+	if err := yaml.Unmarshal(b, &head); err != nil {
+		return nil, &FormatError{Reason: "the file is no YAML document: " + firstLine(err), Hint: "save one with diagnose --save FILE"}
+	}
+	if err := checkHead(head.APIVersion, head.Kind, len(bytes.TrimSpace(b)) == 0); err != nil {
+		return nil, err
+	}
+	var s diagnose.Snapshot
+	if err := yaml.Unmarshal(b, &s); err != nil {
+		return nil, &FormatError{Got: head.APIVersion + " " + head.Kind, Reason: "a field of the snapshot has the wrong form: " + firstLine(err),
+			Hint: "it was changed by hand, or cut short: save it anew"}
+	}
+	return &s, nil
+}
+
+func checkHead(version, kind string, empty bool) error {
+	got := strings.TrimSpace(version + " " + kind)
+	switch {
+	case empty:
+		return &FormatError{Reason: "the file is empty", Hint: "save one with diagnose --save FILE"}
+	case version == diagnose.APIVersion && kind == diagnose.SnapshotKind:
+		return nil
+	case version == diagnose.APIVersion && kind == diagnose.ReportKind:
+		return &FormatError{Got: got, Reason: "the file is a report, not a snapshot", Hint: "a snapshot is saved with diagnose --save FILE"}
+	case kind == diagnose.SnapshotKind && group(version) == group(diagnose.APIVersion):
+		return &FormatError{Got: got, Reason: fmt.Sprintf("the snapshot is of version %q, this build reads %q", version, diagnose.APIVersion),
+			Hint: "use the release that saved it, or save it anew"}
+	}
+	return &FormatError{Got: got, Reason: fmt.Sprintf("the file is no snapshot (apiVersion %q, kind %q)", version, kind),
+		Hint: "save one with diagnose --save FILE"}
+}
+
+func group(version string) string {
+	g, _, _ := strings.Cut(version, "/")
+	return g
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+// LoadFile reads the snapshot at path; "-" is not special here.
+func LoadFile(path string) (*diagnose.Snapshot, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	s, err := Load(f)
+	return s, errors.Join(err, f.Close())
+}
