@@ -231,12 +231,24 @@ func fromRR(rr dns.RR) (Record, error) {
 			Expire: x.Expire, Minimum: x.Minttl}
 		ok = x.Ns != "" && x.Mbox != ""
 	default:
-		r.Data = strings.TrimPrefix(rr.String(), h.String())
+		r.Data = zoneForm(rr)
 	}
 	if !ok {
 		return r, fmt.Errorf("%s record of %s without data", r.Type, r.Name)
 	}
 	return r, nil
+}
+
+// zoneForm returns the data of a record as a zone file would have it; types that have no such form get that of RFC 3597 section 5.
+func zoneForm(rr dns.RR) string {
+	if text, ok := strings.CutPrefix(rr.String(), rr.Header().String()); ok {
+		return text
+	}
+	var unknown dns.RFC3597
+	if err := unknown.ToRFC3597(rr); err != nil {
+		return ""
+	}
+	return fmt.Sprintf(`\# %d %s`, len(unknown.Rdata)/2, unknown.Rdata)
 }
 
 // toRR is the way back, for computing what a message would weigh.
