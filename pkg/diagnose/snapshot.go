@@ -13,6 +13,15 @@ const (
 	ReportKind   = "Report"
 )
 
+// What the project writes on, and reads from, objects of a cluster.
+const (
+	// ManagedByLabel with the value ManagedBy marks objects that `fix` made and may replace.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "kubectl-grpclb"
+	// IgnoreAnnotation on a Service holds "check-id: reason" entries, one a line or separated by commas.
+	IgnoreAnnotation = "grpclb.dev/ignore"
+)
+
 // Key names a namespaced object.
 type Key struct {
 	Namespace string `json:"namespace"`
@@ -243,6 +252,8 @@ type Target struct {
 	Source    string `json:"source"`
 	Name      string `json:"name,omitempty"`
 	ConfigMap string `json:"configMap,omitempty"`
+	// PortName is the variable that holds the port when host and port are written apart; Token is the host alone then.
+	PortName string `json:"portName,omitempty"`
 	// Token is the target as written, and nothing around it: no user info, query or fragment.
 	Token  string `json:"token"`
 	Scheme string `json:"scheme,omitempty"` // dns, static, http, ...; empty when none was written
