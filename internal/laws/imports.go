@@ -48,7 +48,7 @@ type Graph struct {
 // better.
 func LoadGraph(ctx context.Context, dir, goos string) (Graph, error) {
 	list := exec.CommandContext(ctx, "go", "list", "-e", "-deps",
-		"-json=ImportPath,Imports,Module,Standard", "./...")
+		"-json=ImportPath,Imports,Module,Standard,GoFiles,IgnoredGoFiles", "./...")
 	list.Dir = dir
 	list.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 	out, err := list.Output()
@@ -61,7 +61,9 @@ func LoadGraph(ctx context.Context, dir, goos string) (Graph, error) {
 			ImportPath string
 			Imports    []string
 			Standard   bool
-			Module     *struct {
+			// Both are empty for a package that is only imported and not there.
+			GoFiles, IgnoredGoFiles []string
+			Module                  *struct {
 				Path string
 				Main bool
 			}
@@ -71,6 +73,9 @@ func LoadGraph(ctx context.Context, dir, goos string) (Graph, error) {
 		}
 		if p.Module != nil && p.Module.Main {
 			g.Module = p.Module.Path
+		}
+		if len(p.GoFiles)+len(p.IgnoredGoFiles) == 0 {
+			continue
 		}
 		if p.Standard {
 			p.Imports = nil // what the standard library does inside is not ours to rule

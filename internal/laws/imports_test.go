@@ -118,7 +118,7 @@ func TestLoadGraph(t *testing.T) {
 		"b/testdata/c/c.go":     "package c\n\nimport _ \"log\"\n",
 		"nested/go.mod":         "module example.com/nested\n",
 		"nested/d/d.go":         "package d\n",
-		"broken/missing/dep.go": "package missing\n\nimport _ \"example.com/not/there\"\n",
+		"broken/missing/dep.go": "package missing\n\nimport (\n\t_ \"example.com/m/gone\"\n\t_ \"example.com/not/there\"\n)\n",
 	} {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

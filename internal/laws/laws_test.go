@@ -43,6 +43,7 @@ func TestEachLawAcceptsAndRejects(t *testing.T) {
 		"sizes":          Sizes(Limits{Func: 5, File: 12, TestFile: 14}),
 		"librarymanners": LibraryManners("pkg/"),
 		"nosleep":        NoSleep([]string{"test/"}, exempt),
+		"noclock":        NoClock([]string{"pure/"}, Exempt{"pure/collect/": "it asks the world"}),
 		"noinit":         NoInit(exempt),
 		"packagenames":   PackageNames("util", "helper"),
 		"changelog":      Changelog("CHANGELOG.md"),

@@ -182,6 +182,38 @@ func sleeps(f GoFile) []ast.Node {
 	return out
 }
 
+// NoClock forbids code under the folders, tests aside, to look at the clock or
+// to wait. Durations and times that were handed in are fine.
+func NoClock(folders []string, exempt Exempt) Law {
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
+	return Law{
+		Name: "a diagnosis reads no clock",
+		Why:  "a snapshot carries its own time: with another clock in play, the same snapshot would give another report tomorrow",
+		Check: func(t *Tree) []Violation {
+			var out []Violation
+			excused := exempt.track()
+			for _, f := range t.Go {
+				in := func(folder string) bool { return strings.HasPrefix(f.Path, folder) }
+				if f.Test() || !slices.ContainsFunc(folders, in) || excused.covers(f.Path) {
+					continue
+				}
+				names := importNames(f.AST)
+				ast.Inspect(f.AST, func(n ast.Node) bool {
+					sel, ok := n.(*ast.SelectorExpr)
+					if !ok {
+						return true
+					}
+					if name, found := strings.CutPrefix(qualified(sel, names), "time."); found && slices.Contains(clock, name) {
+						out = append(out, Violation{f.at(sel.Pos()), "uses time." + name + ": take the time from the snapshot"})
+					}
+					return true
+				})
+			}
+			return append(out, excused.stale()...)
+		},
+	}
+}
+
 // NoInit forbids init functions outside the exempt files and generated code.
 func NoInit(exempt Exempt) Law {
 	return Law{
