@@ -187,37 +187,59 @@ func (c *ResolvConf) number(n int, option, value string, least, most int, set fu
 // least Ndots dots is asked as it is first and then below each search domain; any other the other way round. musl differs: from
 // Ndots dots on it does not try the search list at all. Names longer than DNS allows are left out (RFC 1035 section 2.3.4).
 func (c *ResolvConf) Candidates(name string) []string {
+	var out []string
+	for _, candidate := range c.plan(name) {
+		out = append(out, candidate.name)
+	}
+	return out
+}
+
+// candidate is a name of the walk, with its place in glibc's rules.
+type candidate struct {
+	name  string
+	place place
+}
+
+type place int
+
+const (
+	searched  place = iota // from the search list
+	asIsFirst              // the name as it is, before the search list or instead of it
+	asIsLast               // the name as it is, after the search list
+)
+
+func (c *ResolvConf) plan(name string) []candidate {
+	var out []candidate
+	add := func(name string, at place) {
+		if _, ok := dns.IsDomainName(name); ok {
+			out = append(out, candidate{dns.Fqdn(name), at})
+		}
+	}
+	dots := strings.Count(name, ".")
+	asItIs := dots >= c.Ndots || dns.IsFqdn(name)
 	if name == "" {
 		return nil
 	}
-	var out []string
-	add := func(candidate string) {
-		if _, ok := dns.IsDomainName(candidate); ok {
-			out = append(out, dns.Fqdn(candidate))
-		}
+	if asItIs {
+		add(name, asIsFirst)
 	}
 	if dns.IsFqdn(name) {
-		add(name)
 		return out
-	}
-	dots := strings.Count(name, ".")
-	asItIs := dots >= c.Ndots
-	if asItIs {
-		add(name)
 	}
 	root := false
 	for _, domain := range c.Search {
-		if domain == "." || domain == "" {
+		switch {
+		case domain != "." && domain != "":
+			add(name+"."+domain, searched)
+		case !asItIs && !root:
+			add(name, searched)
+			fallthrough
+		default:
 			root = true
-			if !asItIs {
-				add(name)
-			}
-			continue
 		}
-		add(name + "." + domain)
 	}
 	if !asItIs && !root && (dots > 0 || !c.NoTLDQuery) {
-		add(name)
+		add(name, asIsLast)
 	}
 	return out
 }

@@ -31,6 +31,8 @@ const (
 	NextServer Next = "next-server"
 	// NextName: the next candidate is asked.
 	NextName Next = "next-name"
+	// NextAsIs: the rest of the search list is passed over, and the name is asked as it is.
+	NextAsIs Next = "name-as-is"
 	// NextDone: the walk ended here.
 	NextDone Next = "done"
 )
@@ -55,9 +57,9 @@ type Walk struct {
 	Candidates []string `json:"candidates"`
 	// Steps are the questions asked, in order.
 	Steps []Step `json:"steps"`
-	// Outcome is what the application is told: found; nodata when any candidate had none of this type; servfail when a
-	// candidate could not be resolved though others do not exist; nxdomain otherwise. It is empty when the walk ended without an
-	// answer.
+	// Outcome is what the application is told: found; or else that of the name as it is, when it was asked first; or else
+	// nodata when any candidate had none of this type; or else servfail when any could not be resolved; or else that of the
+	// last step. It is empty when the deciding step brought no answer.
 	Outcome Outcome `json:"outcome,omitempty"`
 }
 
@@ -72,68 +74,107 @@ func (w *Walk) Answer() *Answer {
 // Lookup walks the search path for name. The rules are those of glibc's res_nsearch and res_nsend:
 //
 //   - found: the walk ends.
-//   - NXDOMAIN and NODATA: the next candidate.
-//   - SERVFAIL, REFUSED, NOTIMP, refused connections and time-outs: the same name of the next server, as often as
-//     Conf.Attempts says.
-//   - when all servers gave no usable answer for a name: the next candidate if the last answer was SERVFAIL. After anything else the
-//     walk ends, so that a name which may exist is not mistaken for one further down the path.
+//   - SERVFAIL, REFUSED, NOTIMP, refused connections and time-outs: the same name is asked of the next server, as often
+//     as Conf.Attempts says. When all have had their say, the last one's counts.
+//   - NXDOMAIN, NODATA and SERVFAIL: the next candidate.
+//   - refused connections: the walk ends.
+//   - time-outs, REFUSED and all else: the rest of the search list is passed over and the name is asked as it is, unless it was.
+//   - the name as it is, when asked first, is always followed by the search list.
 //
 // They are simplified in that each server has the full time-out in every attempt (glibc shares it out from the second server
-// on), and that Rotate begins one server further on with each candidate. The pure Go resolver walks on after time-outs too;
-// musl ends at SERVFAIL.
+// on), and that Rotate begins one server further on with each candidate. The pure Go resolver goes on to the next candidate
+// after time-outs too; musl ends at SERVFAIL and at time-outs.
 //
-// The Walk is never nil. The error is that of the last step when the walk ended without any answer, or of a name with
-// no candidate at all; NXDOMAIN and the like are outcomes and no errors.
+// The Walk is never nil. An error comes when the Walk's Outcome is empty, and is that of the step that decided, or of a name without
+// any candidate; NXDOMAIN and the like are outcomes and no errors. The end of ctx ends the walk.
 func (r *Resolver) Lookup(ctx context.Context, name string, t Type) (*Walk, error) {
+	plan := r.Conf.plan(name)
 	w := &Walk{Name: name, Type: t, Candidates: r.Conf.Candidates(name)}
-	servers := r.servers()
-	if len(w.Candidates) == 0 {
+	if len(plan) == 0 {
 		return w, fmt.Errorf("look up %q: %w: no valid name on the search path", name, ErrBadQuestion)
 	}
-	client := r.client()
-	tally := make(map[Outcome]bool)
-	for i, candidate := range w.Candidates {
+	servers, client := r.servers(), r.client()
+	var verdict tally
+	for i := 0; i < len(plan); {
 		order := servers
 		if r.Conf.Rotate {
 			k := i % len(servers)
 			order = slices.Concat(servers[k:], servers[:k])
 		}
-		r.askServers(ctx, &client, w, order, candidate)
+		r.askServers(ctx, &client, w, order, plan[i].name)
 		last := &w.Steps[len(w.Steps)-1]
-		tally[last.Outcome] = true
-		if last.Next = afterName(last.Outcome); last.Next == NextDone {
-			break
-		}
+		verdict.add(plan[i].place, last)
+		i, last.Next = after(ctx, plan, i, last)
 	}
-	last := &w.Steps[len(w.Steps)-1]
-	last.Next = NextDone
-	w.Outcome = verdict(last.Outcome, tally)
-	if w.Outcome == "" {
-		return w, fmt.Errorf("look up %q: %w", name, last.Err)
+	outcome, err := verdict.decide()
+	w.Outcome = outcome
+	if err != nil {
+		return w, fmt.Errorf("look up %q: %w", name, err)
 	}
 	return w, nil
 }
 
-// verdict is res_nsearch's order of precedence when the path is exhausted.
-func verdict(last Outcome, tally map[Outcome]bool) Outcome {
-	if afterName(last) == NextDone {
-		return last
+// after gives the index of the candidate that follows the last step for candidate i, beyond the end when there is none.
+func after(ctx context.Context, plan []candidate, i int, last *Step) (int, Next) {
+	end := len(plan)
+	if last.Outcome == OutcomeFound || i+1 == end || ctx.Err() != nil || errors.Is(last.Err, ErrBadQuestion) {
+		return end, NextDone
 	}
-	for _, o := range []Outcome{OutcomeNoData, OutcomeServFail} {
-		if tally[o] {
-			return o
-		}
+	if plan[i].place == asIsFirst {
+		return i + 1, NextName
 	}
-	return last
+	switch last.Outcome {
+	case OutcomeNXDomain, OutcomeNoData, OutcomeReferral, OutcomeServFail:
+		return i + 1, NextName
+	}
+	if errors.Is(last.Err, ErrConnRefused) || plan[end-1].place != asIsLast {
+		return end, NextDone
+	}
+	if i+1 == end-1 {
+		return i + 1, NextName
+	}
+	return end - 1, NextAsIs
 }
 
-// afterName tells what follows when all servers have had their say about one candidate.
-func afterName(o Outcome) Next {
-	switch o {
-	case OutcomeNXDomain, OutcomeNoData, OutcomeReferral, OutcomeServFail:
-		return NextName
+// tally is res_nsearch's order of precedence among what the candidates came to.
+type tally struct {
+	first, last      *result // first is the name as it is, when asked before the search list
+	nodata, servfail bool
+}
+
+type result struct {
+	outcome Outcome
+	err     error
+}
+
+func (t *tally) add(at place, s *Step) {
+	t.last = &result{s.Outcome, s.Err}
+	switch {
+	case at == asIsFirst:
+		t.first = t.last
+	case s.Outcome == OutcomeNoData || s.Outcome == OutcomeReferral:
+		t.nodata = true
+	case s.Outcome == OutcomeServFail:
+		t.servfail = true
 	}
-	return NextDone
+}
+
+// decide gives either an outcome or an error.
+func (t *tally) decide() (Outcome, error) {
+	decisive := t.last
+	switch {
+	case t.last.outcome == OutcomeFound:
+	case t.first != nil:
+		decisive = t.first
+	case t.nodata:
+		return OutcomeNoData, nil
+	case t.servfail:
+		return OutcomeServFail, nil
+	}
+	if decisive.outcome == "" {
+		return "", decisive.err
+	}
+	return decisive.outcome, nil
 }
 
 // askServers asks for one candidate until a server gives a usable answer, and adds the steps to w: at least one.

@@ -26,8 +26,8 @@ type Zone struct {
 // NewZone returns a zone that holds only its SOA.
 func NewZone(t testing.TB, origin string) *Zone {
 	z := &Zone{t: t, origin: dns.CanonicalName(origin), records: make(map[string][]dns.RR), rcodes: make(map[string]int)}
-	z.Add(fmt.Sprintf("%s %d IN SOA ns.dns.%s hostmaster.%s 1700000000 7200 1800 86400 %d", z.origin, TTL, z.origin, z.origin, TTL))
-	return z
+	below := strings.TrimPrefix(z.origin, ".") // nothing for the root
+	return z.Add(fmt.Sprintf("%s %d IN SOA ns.dns.%s hostmaster.%s 1700000000 7200 1800 86400 %d", z.origin, TTL, below, below, TTL))
 }
 
 // Add puts records in, each in zone-file form with a fully qualified owner.
