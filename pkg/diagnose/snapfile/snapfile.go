@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
 )
 
 // MaxBytes is the largest file that Load reads. A snapshot with 1,000 endpoints takes about 1 MB.
@@ -32,7 +33,7 @@ func (e *FormatError) Error() string { return e.Reason }
 
 // Save writes the snapshot as YAML.
 func Save(w io.Writer, s *diagnose.Snapshot) error {
-	b, err := yaml.Marshal(s)
+	b, err := quote.YAML(s)
 	if err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
 	}

@@ -78,8 +78,8 @@ func shown(r rune) bool {
 // a line that starts with ::name, and a word may come to stand first when text is wrapped; GitHub, Azure and TeamCity
 // obey ##[…], ##vso[…] and ##teamcity[…].
 func disarm(s string) string {
-	if strings.Contains(s, "##") {
-		s = strings.ReplaceAll(s, "##", `\u0023#`)
+	for strings.Contains(s, "##") {
+		s = strings.ReplaceAll(s, "##", `\u0023#`) // again: of three hashes two remain
 	}
 	if !strings.Contains(s, "::") {
 		return s
