@@ -157,8 +157,9 @@ func (s suite) noLab() string {
 	return ""
 }
 
-// e2e starts the lab unless a cluster was named or the lab is up already, and
-// leaves the machine as it found it unless told to keep the lab.
+// e2e runs on the cluster that was named, or else on the lab, which it brings up
+// to date first. A lab that was not running before ("status" then fails) is
+// taken down again, unless told to keep it.
 func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	test := command{dir: s.root, argv: []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout", "40m", "./test/e2e/..."}}
 	if s.kubeContext != "" {
@@ -168,13 +169,11 @@ func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	if why := s.noLab(); why != "" {
 		return skip(why)
 	}
-	if s.lab("status").run(ctx, io.Discard) != nil {
-		if !s.keep {
-			defer func() { err = errors.Join(err, s.labDown(ctx, out)) }()
-		}
-		if err := s.lab("up").run(ctx, out); err != nil {
-			return err
-		}
+	if wasUp := s.lab("status").run(ctx, io.Discard) == nil; !wasUp && !s.keep {
+		defer func() { err = errors.Join(err, s.labDown(ctx, out)) }()
+	}
+	if err := s.lab("up").run(ctx, out); err != nil {
+		return err
 	}
 	return test.run(ctx, out)
 }
