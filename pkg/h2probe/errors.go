@@ -137,7 +137,7 @@ func codeOf(err error) Code {
 func quote(b []byte) string {
 	const most = 48
 	if len(b) > most {
-		return strconv.QuoteToASCII(string(b[:most])) + "…"
+		return strconv.QuoteToASCII(string(b[:most])) + "..."
 	}
 	return strconv.QuoteToASCII(string(b))
 }

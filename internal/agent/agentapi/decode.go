@@ -97,7 +97,7 @@ func parseLine(text []byte, kind string) (*line, error) {
 	}
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
-		return nil, nil //nolint:nilerr // a torn line is passed over; the end line's count finds it missing
+		return nil, nil // a torn line is passed over; the end line's count finds it missing
 	}
 	if l.Version != Version {
 		return nil, fmt.Errorf("read %s: %w: %.40q, want %q", kind, ErrVersion, l.Version, Version)
