@@ -1,5 +1,5 @@
 // Package app is the part of an example program that is the same in all of them: signals become a cancelled context,
-// an error becomes one line and an exit code, and settings are read from the environment with a clear complaint when
+// an error becomes a message and an exit code, and settings are read from the environment with a clear complaint when
 // they make no sense. It holds nothing about gRPC.
 //
 //	func main() { os.Exit(app.Run("square-server", server.Run)) }
@@ -54,7 +54,7 @@ type Env struct {
 }
 
 // Run calls run with a context that ends at SIGINT or SIGTERM and returns the process's exit code. An error is printed
-// to standard error as one line that starts with name. A second signal ends the process at once.
+// to standard error after name. A second signal ends the process at once.
 func Run(name string, run func(context.Context, Env) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

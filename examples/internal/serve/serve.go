@@ -6,6 +6,7 @@ package serve
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -137,4 +138,12 @@ func Listen(ctx context.Context, port int) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on port %d: %w", port, err)
 	}
 	return l, nil
+}
+
+// JSON answers a request with a status code and v as its JSON body.
+func JSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// The only way to fail is a caller that has gone away, and there is nobody left to tell.
+	_ = json.NewEncoder(w).Encode(v)
 }

@@ -5,7 +5,6 @@ package aggregator
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/grpclb/kubectl-grpclb/examples/internal/serve"
 	"github.com/grpclb/kubectl-grpclb/examples/internal/tally"
 	squarepb "github.com/grpclb/kubectl-grpclb/examples/square/proto"
 )
@@ -75,10 +75,10 @@ func (a *Aggregator) Handler(load *Load) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /grpc/{n}", a.serveSquares)
 	mux.HandleFunc("GET /load", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, load.report())
+		serve.JSON(w, http.StatusOK, load.report())
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "UP"})
+		serve.JSON(w, http.StatusOK, map[string]string{"status": "UP"})
 	})
 	return mux
 }
@@ -87,15 +87,15 @@ func (a *Aggregator) serveSquares(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.PathValue("n"))
 	if err != nil || n < 0 || n > MaxNumber {
 		message := fmt.Sprintf("%q is not a whole number from 0 to %d", r.PathValue("n"), MaxNumber)
-		writeJSON(w, http.StatusBadRequest, failure{message})
+		serve.JSON(w, http.StatusBadRequest, failure{message})
 		return
 	}
 	results, err := a.Squares(r.Context(), n)
 	if err != nil {
-		writeJSON(w, httpStatus(err), failure{err.Error()})
+		serve.JSON(w, httpStatus(err), failure{err.Error()})
 		return
 	}
-	writeJSON(w, http.StatusOK, results)
+	serve.JSON(w, http.StatusOK, results)
 }
 
 type failure struct {
@@ -115,13 +115,6 @@ func httpStatus(err error) int {
 	default:
 		return http.StatusBadGateway
 	}
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	// The only way to fail is a caller that has gone away, and there is nobody left to tell.
-	_ = json.NewEncoder(w).Encode(v)
 }
 
 // report is what GET /load answers; the zero value stands for a load that was never asked for.

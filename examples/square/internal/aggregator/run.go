@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"golang.org/x/sync/errgroup"
@@ -66,7 +67,7 @@ func Run(ctx context.Context, env app.Env) error {
 func run(ctx context.Context, env app.Env, s settings, listener net.Listener) error {
 	conn, err := channel.Open(s.target.Dial, channel.Options{Policy: s.target.Policy})
 	if err != nil {
-		return err
+		return errors.Join(err, listener.Close())
 	}
 	defer conn.Close()
 	// Connecting now rather than at the first call lets round_robin reach all servers before it is asked to choose.
