@@ -86,24 +86,12 @@ func (c *Client) Ask(ctx context.Context, server string, q Question) (*Answer, e
 		return nil, wrap(transport, fmt.Errorf("%w: no such transport", ErrBadQuestion))
 	}
 
-	s := asked{question: q, edns: c.EDNSSize}
-	a, err := c.exchange(ctx, transport, server, s)
+	a, err := c.despiteEDNS(q, func(s asked) (*Answer, error) { return c.exchange(ctx, transport, server, s) })
 	if err != nil {
 		return a, wrap(transport, err)
 	}
-	if refusesEDNS(a) && !c.KeepEDNSRefusal {
-		s.edns = 0
-		plain, err := c.exchange(ctx, transport, server, s)
-		if plain == nil {
-			return a, wrap(transport, err)
-		}
-		a = supersede(plain, a)
-		if err != nil {
-			return a, wrap(transport, err)
-		}
-	}
 	if a.Flags.Truncated && transport == UDP && !c.KeepTruncated {
-		full, err := c.exchange(ctx, TCP, server, s)
+		full, err := c.exchange(ctx, TCP, server, asked{question: q, edns: a.EDNS.Advertised})
 		if full == nil {
 			return a, wrap(TCP, err)
 		}
@@ -176,6 +164,19 @@ func (c *Client) askSome(ctx context.Context, server string, questions []Questio
 		}
 	}
 	return again
+}
+
+// despiteEDNS asks with the Client's EDNS(0) size and, when the server refuses that, once more without (RFC 6891 section 7).
+func (c *Client) despiteEDNS(q Question, exchange func(asked) (*Answer, error)) (*Answer, error) {
+	a, err := exchange(asked{question: q, edns: c.EDNSSize})
+	if err != nil || !refusesEDNS(a) || c.KeepEDNSRefusal {
+		return a, err
+	}
+	plain, err := exchange(asked{question: q})
+	if plain == nil {
+		return a, err
+	}
+	return supersede(plain, a), err
 }
 
 // exchange asks once over one transport.

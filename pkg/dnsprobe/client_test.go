@@ -394,6 +394,7 @@ func TestAskBadQuestion(t *testing.T) {
 		"empty label": a("a..b"),
 		"long label":  a(strings.Repeat("a", 64) + ".test"),
 		"long name":   a(strings.Repeat("abcdefg.", 32)),
+		"open escape": a("name\\"),
 		"no type":     {Name: "name.test"},
 		"OPT":         {Name: "name.test", Type: dnsprobe.Type(dns.TypeOPT)},
 	} {

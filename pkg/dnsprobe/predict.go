@@ -50,11 +50,13 @@ func PredictUDP(full *Answer, sizes ...uint16) ([]PredictedUDP, error) {
 	if err != nil {
 		return nil, fmt.Errorf("predict truncation: %w: %w", ErrNotWhole, err)
 	}
-	total := readable(full)
+	all := *full
+	all.follow() // what was saved need not be what follow would say
+	records, addresses := len(all.Final()), readable(&all)
 	out := make([]PredictedUDP, 0, len(sizes))
 	for _, size := range sizes {
 		m := shallowCopy(whole)
-		p := PredictedUDP{UDPSize: size, EDNS: size > MinUDPSize, Records: len(full.Final()), Addresses: total}
+		p := PredictedUDP{UDPSize: size, EDNS: size > MinUDPSize, Records: records, Addresses: addresses}
 		if p.EDNS {
 			m.SetEdns0(size, false)
 		}

@@ -135,11 +135,11 @@ func (c *ResolvConf) nameserver(n int, value string) {
 func (c *ResolvConf) setSearch(n int, domains []string) {
 	c.Search = nil
 	for _, domain := range domains {
-		if _, ok := dns.IsDomainName(domain); !ok {
+		if _, err := canonicalName(domain); err != nil {
 			c.warn("line %d: search domain %q is no domain name", n, domain)
 			continue
 		}
-		if domain != "." {
+		if domain != "." && dns.IsFqdn(domain) {
 			domain = strings.TrimSuffix(domain, ".")
 		}
 		c.Search = append(c.Search, domain)
@@ -211,15 +211,15 @@ const (
 func (c *ResolvConf) plan(name string) []candidate {
 	var out []candidate
 	add := func(name string, at place) {
-		if _, ok := dns.IsDomainName(name); ok {
-			out = append(out, candidate{dns.Fqdn(name), at})
+		if full, err := canonicalName(name); err == nil {
+			out = append(out, candidate{full, at})
 		}
+	}
+	if _, err := canonicalName(name); err != nil {
+		return nil
 	}
 	dots := strings.Count(name, ".")
 	asItIs := dots >= c.Ndots || dns.IsFqdn(name)
-	if name == "" {
-		return nil
-	}
 	if asItIs {
 		add(name, asIsFirst)
 	}

@@ -85,22 +85,9 @@ func (s *Session) Ask(ctx context.Context, q Question) (*Answer, error) {
 	if err != nil {
 		return nil, wrap(err)
 	}
-	q = canonical
-	ask := asked{question: q, edns: s.client.EDNSSize}
-	a, err := s.timed(ctx, ask)
+	a, err := s.client.despiteEDNS(canonical, func(ask asked) (*Answer, error) { return s.timed(ctx, ask) })
 	if err != nil {
 		return a, wrap(err)
-	}
-	if refusesEDNS(a) && !s.client.KeepEDNSRefusal {
-		ask.edns = 0
-		plain, err := s.timed(ctx, ask)
-		if plain == nil {
-			return a, wrap(err)
-		}
-		a = supersede(plain, a)
-		if err != nil {
-			return a, wrap(err)
-		}
 	}
 	return a, nil
 }

@@ -143,6 +143,22 @@ func TestSessionWriteThatBlocks(t *testing.T) {
 	asking.Wait()
 }
 
+func TestSessionWithoutEDNS(t *testing.T) {
+	server := dnstest.Attack(t, dnstest.RefuseEDNS(dns.RcodeFormatError))
+	session := open(t, dnsprobe.Client{EDNSSize: 1232}, server.Addr())
+	got, err := session.Ask(t.Context(), a("name.test"))
+	if err != nil || !got.EDNSRefused() || got.Outcome() != dnsprobe.OutcomeFound {
+		t.Errorf("error %v, answer %+v", err, got)
+	}
+	// The refusal stays visible when nothing comes of asking without.
+	server = dnstest.Attack(t, dnstest.FirstOnly(dnstest.RefuseEDNS(dns.RcodeFormatError), dnstest.Silence()))
+	session = open(t, dnsprobe.Client{EDNSSize: 1232, Timeout: short}, server.Addr())
+	got, err = session.Ask(t.Context(), a("name.test"))
+	if !errors.Is(err, dnsprobe.ErrTimeout) || got == nil || got.Rcode != dnsprobe.RcodeFormatError {
+		t.Errorf("silence without EDNS: error %v, answer %+v", err, got)
+	}
+}
+
 // refusing is a port-forward stream whose other end found the port closed: the reason arrives by reading.
 type refusing struct{ net.Conn }
 

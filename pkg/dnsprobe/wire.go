@@ -40,19 +40,32 @@ func canonicalQuestion(q Question) (Question, error) {
 	if q.Type == 0 || q.Type == Type(dns.TypeOPT) {
 		return q, fmt.Errorf("%w: %s is no type to ask for", ErrBadQuestion, q.Type)
 	}
-	if q.Name == "" {
-		return q, fmt.Errorf("%w: empty name", ErrBadQuestion)
-	}
-	var buf [256]byte
-	end, err := dns.PackDomainName(dns.Fqdn(q.Name), buf[:], 0, nil, false)
+	name, err := canonicalName(q.Name)
 	if err != nil {
-		return q, fmt.Errorf("%w: name %q: %w", ErrBadQuestion, q.Name, err)
-	}
-	name, _, err := dns.UnpackDomainName(buf[:end], 0)
-	if err != nil {
-		return q, fmt.Errorf("%w: name %q: %w", ErrBadQuestion, q.Name, err)
+		return q, err
 	}
 	return Question{Name: name, Type: q.Type}, nil
+}
+
+// canonicalName returns name fully qualified and escaped as the wire's names are, in its own case.
+func canonicalName(name string) (string, error) {
+	if name == "" {
+		return "", fmt.Errorf("%w: empty name", ErrBadQuestion)
+	}
+	full := dns.Fqdn(name)
+	if !dns.IsFqdn(full) { // a backslash at the end escapes the dot that was to end it
+		return "", fmt.Errorf("%w: name %q: ends within an escape", ErrBadQuestion, name)
+	}
+	var buf [256]byte
+	end, err := dns.PackDomainName(full, buf[:], 0, nil, false)
+	if err != nil {
+		return "", fmt.Errorf("%w: name %q: %w", ErrBadQuestion, name, err)
+	}
+	canonical, _, err := dns.UnpackDomainName(buf[:end], 0)
+	if err != nil {
+		return "", fmt.Errorf("%w: name %q: %w", ErrBadQuestion, name, err)
+	}
+	return canonical, nil
 }
 
 // encode builds the question's message. Recursion is desired, as every stub resolver says.
