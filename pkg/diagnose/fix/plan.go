@@ -2,7 +2,6 @@ package fix
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -81,12 +80,3 @@ const (
 	CodeNoMesh          = "no-mesh"      // no mesh was seen
 	CodeBadOption       = "bad-option"
 )
-
-// Build makes the plan of a strategy for the Service of v. The error is a *Refusal when the strategy does not fit.
-func Build(v *diagnose.View, strategy diagnose.Strategy, o Options) (Plan, error) {
-	return Plan{}, &Refusal{Code: CodeUnknownStrategy, Strategy: strategy, Reason: "not implemented by this build"}
-}
-
-// WriteManifests writes the plan's objects as YAML documents that `kubectl apply -f -` takes, with everything else of
-// the plan as comments between them.
-func (p Plan) WriteManifests(w io.Writer) error { return nil }

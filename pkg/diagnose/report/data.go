@@ -56,3 +56,9 @@ func write(w io.Writer, b []byte) error {
 	}
 	return nil
 }
+
+// Manifest returns an object as one YAML document, safe to show and fit to apply.
+func Manifest(content map[string]any) (string, error) {
+	b, err := quote.YAML(content)
+	return string(b), err
+}

@@ -1,0 +1,214 @@
+package fix
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	k8sjson "k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
+)
+
+// liveObject is an object of the cluster, and the document that changes it when applied.
+//
+// What may be left out of that document depends on how the object came to be. `kubectl apply` deletes what the last
+// applied manifest had and the new one lacks (a three-way merge); it leaves alone what neither has. So an object that
+// was applied is written as its own last manifest with the values changed, and any other as the changed fields alone.
+// The whole live object would be the worse choice: it turns defaults and the fields of other writers (the replicas of
+// an autoscaler) into applied ones, which the owner's next apply then removes.
+type liveObject struct {
+	kind, ref, namespace string
+
+	live  map[string]any // nil when offline
+	doc   map[string]any // what is applied
+	patch map[string]any // the same change as a strategic-merge patch
+	whole bool           // doc is the last applied manifest
+	done  []string       // the changes, as words
+}
+
+// read returns the object, each once; nil without an error when offline.
+func (b *builder) read(kind, namespace, name string) (*liveObject, error) {
+	if b.o.Workload == nil {
+		return nil, nil
+	}
+	id := strings.Join([]string{kind, namespace, name}, "/")
+	if o, ok := b.objects[id]; ok {
+		return o, nil
+	}
+	raw, err := b.o.Workload(kind, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	o, err := newLive(kind, namespace, name, raw)
+	if err != nil {
+		return nil, err
+	}
+	b.remember(id, o)
+	return o, nil
+}
+
+// offline returns the stand-in for a workload that is not read: only its patch is ever used.
+func (b *builder) offline(w diagnose.Workload) *liveObject {
+	id := strings.Join([]string{w.Kind, w.Namespace, w.Name}, "/")
+	if o, ok := b.objects[id]; ok {
+		return o
+	}
+	o := &liveObject{kind: w.Kind, ref: w.Ref(), namespace: w.Namespace, patch: map[string]any{}}
+	b.remember(id, o)
+	return o
+}
+
+func (b *builder) remember(id string, o *liveObject) {
+	if b.objects == nil {
+		b.objects = map[string]*liveObject{}
+	}
+	b.objects[id] = o
+	b.order = append(b.order, id)
+}
+
+func newLive(kind, namespace, name string, raw map[string]any) (*liveObject, error) {
+	live, err := clone(raw)
+	if err != nil {
+		return nil, err
+	}
+	if live["kind"] != kind || text(live, "metadata", "name") != name {
+		return nil, fmt.Errorf("what was read is no %s %s", kind, name)
+	}
+	o := &liveObject{kind: kind, ref: diagnose.ShortKind(kind) + "/" + name, namespace: namespace, live: live, patch: map[string]any{}}
+	applied := text(live, "metadata", "annotations", corev1.LastAppliedConfigAnnotation)
+	if applied != "" {
+		if err := k8sjson.Unmarshal([]byte(applied), &o.doc); err != nil || o.doc["kind"] != kind || text(o.doc, "metadata", "name") != name {
+			return nil, errors.New("its last applied manifest cannot be read")
+		}
+		o.whole = true
+	} else {
+		o.doc = map[string]any{"apiVersion": live["apiVersion"], "kind": kind, "metadata": map[string]any{"name": name}}
+	}
+	child(o.doc, "metadata")["namespace"] = namespace
+	return o, nil
+}
+
+// clone makes a deep copy with the number types that Kubernetes uses, so that the caller's object stays as it is.
+func clone(m map[string]any) (map[string]any, error) {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("copy object: %w", err)
+	}
+	var out map[string]any
+	if err := k8sjson.Unmarshal(raw, &out); err != nil {
+		return nil, fmt.Errorf("copy object: %w", err)
+	}
+	return out, nil
+}
+
+// controller names the object that manages this one, empty when none does.
+func (o *liveObject) controller() string {
+	refs, _ := at(o.live, "metadata", "ownerReferences").([]any)
+	for _, r := range refs {
+		if m, ok := r.(map[string]any); ok && m["controller"] == true {
+			return fmt.Sprintf("%v/%v", m["kind"], m["name"])
+		}
+	}
+	return ""
+}
+
+// keeper names the tool that writes the object from elsewhere, empty when no label or annotation tells.
+func (o *liveObject) keeper() string {
+	labels, _ := at(o.live, "metadata", "labels").(map[string]any)
+	notes, _ := at(o.live, "metadata", "annotations").(map[string]any)
+	has := func(keys ...string) bool {
+		return slices.ContainsFunc(keys, func(k string) bool { return labels[k] != nil || notes[k] != nil })
+	}
+	switch {
+	case labels[LabelManagedBy] == "Helm" || has("meta.helm.sh/release-name"):
+		return "Helm"
+	case has("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"):
+		return "Argo CD"
+	case has("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name"):
+		return "Flux"
+	}
+	return ""
+}
+
+// templatePath is the path of a kind's pod template.
+func templatePath(kind string) []string {
+	if kind == "CronJob" {
+		return []string{"spec", "jobTemplate", "spec", "template"}
+	}
+	return []string{"spec", "template"}
+}
+
+// finish turns the objects that were changed into documents, patches and caveats.
+func (b *builder) finish() {
+	for _, id := range b.order {
+		o := b.objects[id]
+		if len(o.patch) == 0 {
+			continue
+		}
+		y, err := quote.YAML(o.patch)
+		if err != nil {
+			b.note("%s: %v.", o.ref, err)
+			continue
+		}
+		b.plan.Patches = append(b.plan.Patches, diagnose.Patch{Namespace: o.namespace, Subject: o.ref, YAML: string(y)})
+		if o.doc == nil {
+			continue
+		}
+		b.plan.Objects = append(b.plan.Objects, Object{Ref: o.ref, Namespace: o.namespace, Why: strings.Join(o.done, "; "), Content: o.doc})
+		if o.whole {
+			b.caveat("%s is written as it was last applied, with only its target changed: the output holds all of that manifest.", o.ref)
+		}
+		if k := o.keeper(); k != "" {
+			b.caveat("%s is kept by %s: change it there too, or the old target comes back.", o.ref, k)
+		}
+	}
+}
+
+// at follows keys into nested objects; nil when there is nothing.
+func at(m map[string]any, keys ...string) any {
+	var v any = m
+	for _, k := range keys {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[k]
+	}
+	return v
+}
+
+func text(m map[string]any, keys ...string) string {
+	s, _ := at(m, keys...).(string)
+	return s
+}
+
+// child follows keys into nested objects and makes those that are missing.
+func child(m map[string]any, keys ...string) map[string]any {
+	for _, k := range keys {
+		next, ok := m[k].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			m[k] = next
+		}
+		m = next
+	}
+	return m
+}
+
+// item returns the element of m[list] with that name, and makes it when it is missing.
+func item(m map[string]any, list, name string) map[string]any {
+	xs, _ := m[list].([]any)
+	for _, x := range xs {
+		if e, ok := x.(map[string]any); ok && e["name"] == name {
+			return e
+		}
+	}
+	e := map[string]any{"name": name}
+	m[list] = append(xs, e)
+	return e
+}
