@@ -148,7 +148,7 @@ type Channel struct {
 	EndError string `json:"endError,omitempty"`
 }
 
-// Latency holds quantiles in microseconds and the number of calls they were computed from.
+// Latency holds quantiles in microseconds and the number of calls they were computed from: all, or a uniform choice of them.
 type Latency struct {
 	P50     uint32 `json:"p50"`
 	P90     uint32 `json:"p90"`
