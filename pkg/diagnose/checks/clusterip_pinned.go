@@ -1,0 +1,218 @@
+package checks
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+)
+
+func clusterIPPinned() diagnose.Check {
+	return diagnose.Check{
+		ID:       "clusterip-pinned",
+		Title:    "each gRPC connection through the ClusterIP stays on one pod",
+		Severity: diagnose.Critical,
+		Doc:      page("clusterip-pinned"),
+		Since:    "0.1.0",
+		Needs:    []diagnose.FactName{diagnose.FactServices, diagnose.FactSlices},
+		GRPCOnly: true,
+		Run:      runClusterIPPinned,
+	}
+}
+
+// evenConns is how many connections for each ready pod make an even spread more than the luck of the draw: below it
+// one restart of a client deals the load anew.
+const evenConns = 3
+
+func runClusterIPPinned(v *diagnose.View) []diagnose.Finding {
+	ready := withPorts(v)
+	if v.Service.Headless() || v.Service.Type == "ExternalName" || len(ready) < 2 || provedOther(v) {
+		return nil
+	}
+	p := &pinned{view: v, ready: ready, spread: v.Spread()}
+	if p.even() && connections(p.spread) >= evenConns*len(ready) {
+		return nil
+	}
+	clients := v.Clients()
+	for _, c := range clients {
+		p.add(c)
+	}
+	if len(p.cases) > 0 {
+		return p.known()
+	}
+	if len(clients) > 0 {
+		return nil // all of them are balanced by something on their own side
+	}
+	return p.unknown()
+}
+
+// pinned gathers what is known of one Service's clients.
+type pinned struct {
+	view   *diagnose.View
+	ready  []diagnose.Endpoint
+	spread diagnose.Spread
+	cases  []pinnedClient
+}
+
+// pinnedClient is one client whose connections stay where they were dealt.
+type pinnedClient struct {
+	ref        string
+	sentence   string
+	unsure     bool // whether a proxy balances its requests is not known
+	severity   diagnose.Severity
+	confidence diagnose.Confidence
+}
+
+func (p *pinned) even() bool {
+	return p.spread.Basis == "bytes" && p.spread.State == diagnose.SpreadEven
+}
+
+func (p *pinned) add(c diagnose.Client) {
+	how, why := pathOf(p.view, c)
+	seen := flowsOf(p.spread, c.Workload)
+	if how == pathRequest || seen.pooled(p.ready) {
+		return
+	}
+	out := pinnedClient{ref: workload(p.view, c.Workload), severity: diagnose.Critical, confidence: diagnose.Configured}
+	out.sentence = out.ref + " dials " + dialsAll(c.Targets)
+	switch {
+	case how == pathUnsure:
+		out.unsure, out.severity, out.confidence = true, diagnose.Medium, diagnose.Inferred
+	case c.Workload.Kind == "CronJob" || c.Workload.Kind == "Job":
+		out.severity, out.confidence = diagnose.Medium, diagnose.Inferred
+		why = "it runs to completion: each run is dealt a pod anew, and stays on it"
+	case idle(c.Workload) && seen.total == 0:
+		out.severity = diagnose.Low
+		why = "it is scaled to 0 now"
+	}
+	if why != "" {
+		out.sentence += "; " + why
+	}
+	if seen.total > 0 {
+		out.sentence += "; " + seen.where(len(p.ready))
+		if len(seen.pods) < len(p.ready) {
+			out.confidence = diagnose.Observed
+		}
+	}
+	out.sentence += "."
+	p.cases = append(p.cases, out)
+}
+
+// idle reports whether a workload that is meant to run was scaled to nothing.
+func idle(w diagnose.Workload) bool {
+	return w.Replicas == 0 && slices.Contains([]string{"Deployment", "StatefulSet", "ReplicaSet"}, w.Kind)
+}
+
+// known words the finding about clients that were found.
+func (p *pinned) known() []diagnose.Finding {
+	slices.SortStableFunc(p.cases, func(a, b pinnedClient) int { return int(b.severity) - int(a.severity) })
+	f := diagnose.Finding{Subject: subject(p.view), Severity: p.cases[0].severity, Confidence: diagnose.Inferred}
+	var who []string
+	for _, c := range p.cases {
+		f.Evidence = append(f.Evidence, c.sentence)
+		who = append(who, c.ref)
+		if c.severity == f.Severity && (c.confidence == diagnose.Observed || f.Confidence == diagnose.Inferred) {
+			f.Confidence = c.confidence
+		}
+	}
+	stays := "stays"
+	if p.cases[0].unsure {
+		stays = "may stay"
+	}
+	f.Summary = fmt.Sprintf("each connection of %s %s on 1 of %d ready pods: a ClusterIP balances connections, not calls", list(who), stays, len(p.ready))
+	if p.prove(&f) && f.Severity == diagnose.Critical {
+		f.Confidence = diagnose.Observed
+	}
+	if p.even() {
+		f.Severity, f.Confidence = diagnose.Low, diagnose.Configured
+		f.Evidence = append(f.Evidence, fmt.Sprintf("Traffic is even at the moment (%s over %d pods in %.0f s); so few connections are dealt anew, and maybe unevenly, whenever clients restart.",
+			count(connections(p.spread), "connection"), len(p.ready), p.spread.IntervalSeconds))
+	}
+	f.Fixes = p.fixes()
+	return []diagnose.Finding{f}
+}
+
+// unknown words what can be said when no client was found: traffic seen on the wire speaks for itself, else the
+// finding is only about whoever may dial this Service.
+func (p *pinned) unknown() []diagnose.Finding {
+	twin, hasTwin := p.view.Twin()
+	if hasTwin && p.view.Workloads.Known() && len(p.view.SiblingClients()) > 0 {
+		return nil // its clients went over to the twin
+	}
+	f := diagnose.Finding{
+		Subject: subject(p.view), Severity: diagnose.Medium, Confidence: diagnose.Inferred,
+		Summary: fmt.Sprintf("a gRPC connection through the ClusterIP stays on 1 of %d ready pods", len(p.ready)),
+	}
+	switch {
+	case p.even():
+		return nil // nobody known is at risk, and those unknown are balanced
+	case skewed(p.spread) && p.meshedPeers():
+		return nil
+	case skewed(p.spread) && !hasTwin:
+		f.Severity, f.Confidence = diagnose.Critical, diagnose.Observed
+	case hasTwin:
+		f.Severity = diagnose.Low
+		f.Evidence = append(f.Evidence, "svc/"+twin.Name+" is headless and selects the same pods: clients that dial it are not concerned.")
+	default:
+		if _, ok := probedOnePod(p.spread); ok {
+			f.Severity, f.Confidence = diagnose.High, diagnose.Observed
+		}
+	}
+	p.prove(&f)
+	if p.view.Workloads.Known() {
+		f.Evidence = append(f.Evidence, "No client in reach names this Service; clients elsewhere that are not in a mesh are concerned.")
+	} else {
+		f.Evidence = append(f.Evidence, "Which clients there are is not known"+because(p.view.Workloads.Reason)+"; those that are not in a mesh are concerned.")
+	}
+	f.Fixes = p.fixes()
+	return []diagnose.Finding{f}
+}
+
+// meshedPeers reports whether every connection seen comes from a pod inside a mesh: the proxies chose the pods.
+func (p *pinned) meshedPeers() bool {
+	if len(p.spread.Flows) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(p.spread.Flows, func(fl diagnose.Flow) bool {
+		pod := clientPod(p.view, fl)
+		return pod == nil || !pod.Mesh.In() || pod.Mesh.Mode == "ambient"
+	})
+}
+
+// prove adds what was seen on the wire, and reports whether it shows the skew.
+func (p *pinned) prove(f *diagnose.Finding) bool {
+	proved := false
+	if st := p.spread.Statistic; skewed(p.spread) {
+		proved = true
+		f.Evidence = append(f.Evidence, fmt.Sprintf("Of %.0f bytes/s over %.0f s, the busiest of %d ready pods got %.0f %% (Jain's index %.2f; 1 is even, %.2f is one pod).",
+			st.N, p.spread.IntervalSeconds, st.Pods, 100*st.MaxShare, st.Value, 1/float64(st.Pods)))
+	}
+	if st := p.spread.Statistic; p.spread.Basis == "cpu" && p.spread.State == diagnose.SpreadOnePod {
+		f.Evidence = append(f.Evidence, fmt.Sprintf("1 of %d ready pods uses %.0f %% of their CPU time, which fits but does not prove it.", st.Pods, 100*st.MaxShare))
+	}
+	if run, ok := probedOnePod(p.spread); ok {
+		proved = true
+		f.Evidence = append(f.Evidence, fmt.Sprintf("%s of a probe from %s, over one channel to %s, all landed on one pod.", count(run.Calls, "call"), run.From, run.Target))
+	}
+	f.Evidence = append(f.Evidence, fmt.Sprintf("%s has the cluster IP %s: the node picks a pod once for each TCP connection, and gRPC keeps its connections.",
+		subject(p.view), list(p.view.Service.ClusterIPs)))
+	return proved
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + reason + ")"
+}
+
+func (p *pinned) fixes() []diagnose.Fix {
+	maxAge := fixMaxAge(p.view, "It only deals the connections anew: between two deals each client still keeps to one pod.")
+	if n, kind := p.view.ServerMeshed(); n > 0 {
+		return []diagnose.Fix{fixMesh(p.view, "bring the clients into "+kind+" as well"), fixHeadless(p.view), maxAge}
+	}
+	if meshed(p.view.Clients()) {
+		return []diagnose.Fix{fixMesh(p.view, "let the clients' mesh see and balance the requests"), fixHeadless(p.view), maxAge}
+	}
+	return []diagnose.Fix{fixHeadless(p.view), fixMesh(p.view, "bring the clients into a mesh"), maxAge}
+}

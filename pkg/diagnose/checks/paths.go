@@ -1,0 +1,133 @@
+package checks
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+)
+
+// path says who chooses the pod for a client's calls to the Service.
+type path int
+
+const (
+	// pathDirect has no proxy in it: the data plane of the cluster IP chooses, once for each connection.
+	pathDirect path = iota
+	// pathRequest goes through a proxy that chooses for each request.
+	pathRequest
+	// pathConnection goes through a proxy that does not see requests, and chooses once for each connection.
+	pathConnection
+	// pathUnsure goes through a proxy of which it is not known what it sees.
+	pathUnsure
+)
+
+// pathOf judges the way of one client's calls, with the reason when it is not the plain one. The rules are those of
+// the meshes' documentation: Linkerd and Istio sidecars balance requests on connections that they can read; ports
+// that are skipped or opaque, and TLS that the application does itself, are bytes to them; Istio's ambient ztunnel
+// works on connections only, and needs a waypoint for requests.
+func pathOf(v *diagnose.View, c diagnose.Client) (path, string) {
+	m := c.Workload.Mesh
+	if !m.In() {
+		return pathDirect, ""
+	}
+	if m.Mode == "ambient" {
+		return pathUnsure, "in Istio's ambient mode only a waypoint balances requests, and whether one serves this Service is not known"
+	}
+	for _, t := range c.Targets {
+		for _, port := range dialled(v, t) {
+			if portListed(m.SkipOutbound, port) {
+				return pathDirect, fmt.Sprintf("it is in %s, but port %d is set to skip its proxy", m.Kind, port)
+			}
+		}
+	}
+	if port, ok := opaque(v); ok {
+		return pathConnection, fmt.Sprintf("it is in %s, but port %d is opaque to the proxy, which then balances connections only", m.Kind, port)
+	}
+	if pod, port, ok := ownTLS(v); ok {
+		return pathConnection, fmt.Sprintf("it is in %s, but %s does its own TLS on port %d, so that the proxy sees bytes and balances connections only",
+			m.Kind, pod.Name, port)
+	}
+	return pathRequest, "it is in " + m.Kind + ", which balances requests"
+}
+
+// dialled lists the ports that a target may mean: the one written, else the Service's gRPC ports.
+func dialled(v *diagnose.View, t diagnose.Target) []int32 {
+	if t.Port != 0 {
+		return []int32{t.Port}
+	}
+	var out []int32
+	for _, p := range v.GRPCPorts() {
+		out = append(out, p.Port)
+	}
+	return out
+}
+
+// opaque returns a gRPC port that the mesh of the server pods was told not to look into.
+func opaque(v *diagnose.View) (int32, bool) {
+	for _, p := range v.GRPCPorts() {
+		for _, n := range append(v.PodPorts(p), p.Port) {
+			for _, e := range v.Ready() {
+				if pod := v.Pod(e.Pod); pod != nil && portListed(pod.Mesh.Opaque, n) {
+					return n, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// ownTLS returns a pod whose application answered with TLS of its own on a gRPC port.
+func ownTLS(v *diagnose.View) (diagnose.Key, int32, bool) {
+	for _, h := range heardOn(v) {
+		if h.TLS != nil {
+			return h.Pod, h.Port, true
+		}
+	}
+	return diagnose.Key{}, 0, false
+}
+
+// heardOn returns what was heard on the gRPC ports of ready pods.
+func heardOn(v *diagnose.View) []diagnose.PortProbe {
+	var nums []int32
+	for _, p := range v.GRPCPorts() {
+		nums = append(nums, v.PodPorts(p)...)
+	}
+	ready := map[diagnose.Key]bool{}
+	for _, e := range v.Ready() {
+		ready[e.Pod] = true
+	}
+	var out []diagnose.PortProbe
+	for _, h := range v.Ports.Value {
+		if ready[h.Pod] && slices.Contains(nums, h.Port) {
+			out = append(out, h)
+		}
+	}
+	slices.SortFunc(out, func(a, b diagnose.PortProbe) int { return a.Pod.Compare(b.Pod) })
+	return out
+}
+
+// portListed reports whether a list of ports and ranges, as an annotation writes them, holds a port.
+func portListed(ports []string, port int32) bool {
+	for _, p := range ports {
+		from, to, isRange := strings.Cut(strings.TrimSpace(p), "-")
+		lo, err := strconv.ParseInt(from, 10, 32)
+		if err != nil {
+			if from == "*" {
+				return true
+			}
+			continue
+		}
+		hi := lo
+		if isRange {
+			if hi, err = strconv.ParseInt(to, 10, 32); err != nil {
+				continue
+			}
+		}
+		if int64(port) >= lo && int64(port) <= hi {
+			return true
+		}
+	}
+	return false
+}
