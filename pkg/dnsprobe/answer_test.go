@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
 
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/dnstest"
 	"github.com/grpclb/kubectl-grpclb/pkg/dnsprobe"
@@ -121,6 +122,27 @@ func TestOutcome(t *testing.T) {
 	any := dnsprobe.Answer{Question: dnsprobe.Question{Name: "s.test.", Type: 255}, Records: found}
 	if len(any.Final()) != 1 {
 		t.Error("ANY does not take an A record")
+	}
+}
+
+// TestTTLOfAChain has a CNAME that leads elsewhere beside the one that counts.
+func TestTTLOfAChain(t *testing.T) {
+	server := dnstest.Attack(t, dnstest.Change(func(m *dns.Msg) {
+		m.Answer = nil
+		for _, text := range []string{"s.test. 40 IN CNAME c.test.", "other.test. 1 IN CNAME c.test.", "c.test. 60 IN A 10.0.0.1"} {
+			rr, err := dns.NewRR(text)
+			if err != nil {
+				t.Error(err)
+			}
+			m.Answer = append(m.Answer, rr)
+		}
+	}))
+	got, err := new(dnsprobe.Client).Ask(t.Context(), server.Addr(), a("s.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ttl, ok := got.TTL(); !ok || ttl != 40*time.Second {
+		t.Errorf("TTL %v, %v", ttl, ok)
 	}
 }
 

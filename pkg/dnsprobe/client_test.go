@@ -22,7 +22,7 @@ import (
 const service = "square.default.svc.cluster.local."
 
 // short is the time-out where it is meant to run out; elsewhere the default leaves room for a slow machine.
-const short = 150 * time.Millisecond
+const short = 300 * time.Millisecond
 
 // pods returns n distinct IPv4 addresses.
 func pods(n int) []netip.Addr {
@@ -196,13 +196,15 @@ func TestAskHostileServer(t *testing.T) {
 			over: tcp, want: dnsprobe.ErrSpoofed},
 		"wrong class": {behave: dnstest.WrongQuestion(dns.Question{Name: "name.test.", Qtype: dns.TypeA, Qclass: dns.ClassCHAOS}),
 			over: tcp, want: dnsprobe.ErrSpoofed},
-		"no question":       {behave: dnstest.Change(func(m *dns.Msg) { m.Question = nil }), over: tcp, want: dnsprobe.ErrSpoofed},
-		"two questions":     {behave: dnstest.Change(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), over: tcp, want: dnsprobe.ErrSpoofed},
-		"other opcode":      {behave: dnstest.Change(func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), over: tcp, want: dnsprobe.ErrSpoofed},
-		"not a response":    {behave: dnstest.NotAResponse(), over: udp, want: dnsprobe.ErrSpoofed, slow: true},
-		"garbage":           {behave: dnstest.Garbage(100), over: udp, want: dnsprobe.ErrSpoofed, slow: true},
-		"garbage, stream":   {behave: dnstest.Garbage(100), over: tcp, want: dnsprobe.ErrSpoofed},
-		"too short":         {behave: dnstest.Garbage(7), over: udp, want: dnsprobe.ErrMalformed, slow: true},
+		"no question":     {behave: dnstest.Change(func(m *dns.Msg) { m.Question = nil }), over: tcp, want: dnsprobe.ErrSpoofed},
+		"two questions":   {behave: dnstest.Change(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), over: tcp, want: dnsprobe.ErrSpoofed},
+		"other opcode":    {behave: dnstest.Change(func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), over: tcp, want: dnsprobe.ErrSpoofed},
+		"not a response":  {behave: dnstest.NotAResponse(), over: udp, want: dnsprobe.ErrSpoofed, slow: true},
+		"garbage":         {behave: dnstest.Garbage(100), over: udp, want: dnsprobe.ErrSpoofed, slow: true},
+		"garbage, stream": {behave: dnstest.Garbage(100), over: tcp, want: dnsprobe.ErrSpoofed},
+		"too short":       {behave: dnstest.Garbage(7), over: udp, want: dnsprobe.ErrMalformed, slow: true},
+		"noise, then a forgery": {behave: func(p *dnstest.Peer) { p.SendWire([]byte{1}); dnstest.WrongID()(p) }, over: udp,
+			want: dnsprobe.ErrSpoofed, slow: true},
 		"too short, stream": {behave: dnstest.Garbage(7), over: tcp, want: dnsprobe.ErrMalformed},
 		"empty, stream":     {behave: dnstest.Garbage(0), over: tcp, want: dnsprobe.ErrMalformed},
 		"half a message":    {behave: dnstest.HalfMessage(), over: both, want: dnsprobe.ErrMalformed},
@@ -221,6 +223,7 @@ func TestAskHostileServer(t *testing.T) {
 	for name, test := range tests {
 		for _, transport := range test.over {
 			t.Run(fmt.Sprintf("%s over %s", name, transport), func(t *testing.T) {
+				t.Parallel()
 				server := dnstest.Attack(t, test.behave)
 				client := dnsprobe.Client{Dial: dnstest.NewDialer(t).DialContext, Transport: transport}
 				if test.slow {
@@ -323,6 +326,14 @@ func TestAskOddButValid(t *testing.T) {
 			check: func(a *dnsprobe.Answer) bool {
 				return a.Rcode == dnsprobe.RcodeFormatError && len(a.Earlier) == 0 && !a.EDNSRefused()
 			}},
+		"FORMERR by a server that knows EDNS": {behave: dnstest.Rcode(dns.RcodeFormatError, false), client: dnsprobe.Client{EDNSSize: 1232},
+			check: func(a *dnsprobe.Answer) bool {
+				return a.Rcode == dnsprobe.RcodeFormatError && a.EDNS.Echoed && len(a.Earlier) == 0
+			}},
+		"TTL with the top bit": {behave: dnstest.Change(func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1 << 31 }),
+			check: func(a *dnsprobe.Answer) bool { ttl, ok := a.TTL(); return ok && ttl == 0 && a.Records[0].TTL == 0 }},
+		"greatest TTL": {behave: dnstest.Change(func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1<<31 - 1 }),
+			check: func(a *dnsprobe.Answer) bool { return a.Records[0].TTL == 1<<31-1 }},
 		"FORMERR whatever is asked": {behave: dnstest.Rcode(dns.RcodeFormatError, false),
 			check: func(a *dnsprobe.Answer) bool { return a.Outcome() == dnsprobe.OutcomeRejected && len(a.Earlier) == 0 }},
 		"truncated and cut within a record": {behave: cutShort, client: dnsprobe.Client{KeepTruncated: true},

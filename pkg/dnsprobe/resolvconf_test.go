@@ -129,6 +129,8 @@ func TestCandidates(t *testing.T) {
 		"no bare top level":         {short + "options no-tld-query\n", "x", []string{"x.a.test.", "x.b.test."}},
 		"root in the search list":   {"search . a.test\n", "x", []string{"x.", "x.a.test."}},
 		"root after the name as is": {"search . a.test\n", "x.y", []string{"x.y.", "x.y.a.test."}},
+		"root twice":                {"search . .\n", "x", []string{"x."}},
+		"domain that ends in a dot": {"search a\\.\n", "x", []string{`x.a\..`, "x."}},
 		"case is kept":              {short, "X.y", []string{"X.y.", "X.y.a.test.", "X.y.b.test."}},
 		"too long below a domain":   {"search " + strings.Repeat("y", 20) + "\n", long, []string{long + "."}},
 		"no name":                   {podConf, "", nil},

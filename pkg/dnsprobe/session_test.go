@@ -75,8 +75,10 @@ func TestSessionOutlivesAQuestion(t *testing.T) {
 			p.Send(p.Reply())
 		}
 	})
-	session := open(t, dnsprobe.Client{Timeout: short}, server.Addr())
-	if _, err := session.Ask(t.Context(), a("silent.test")); !errors.Is(err, dnsprobe.ErrTimeout) {
+	session := open(t, dnsprobe.Client{}, server.Addr())
+	ctx, cancel := context.WithTimeout(t.Context(), short)
+	defer cancel()
+	if _, err := session.Ask(ctx, a("silent.test")); !errors.Is(err, dnsprobe.ErrTimeout) {
 		t.Fatalf("silent: error %v", err)
 	}
 	if _, err := session.Ask(t.Context(), a("wrong.test")); !errors.Is(err, dnsprobe.ErrSpoofed) {
