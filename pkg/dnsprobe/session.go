@@ -165,7 +165,8 @@ func (s *Session) register(ask asked) (*exchange, error) {
 func (s *Session) afterEndLocked() error {
 	switch KindOf(s.err) {
 	case KindSpoofed, KindMalformed, KindTimeout, KindCanceled:
-		return fmt.Errorf("%w: session ended before: %v", ErrClosed, s.err)
+		// In words only: an error of another kind must not be matched.
+		return fmt.Errorf("%w: session ended before: %s", ErrClosed, s.err.Error())
 	}
 	return s.err
 }
