@@ -1,0 +1,65 @@
+package proc
+
+import (
+	"os"
+	"runtime"
+	"testing"
+)
+
+func TestParseStat(t *testing.T) {
+	const tail = " S 1 42 42 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 9 0 987654 1000 50 18446744073709551615 1 1"
+	for name, tc := range map[string]struct {
+		in   string
+		want Stat
+		bad  bool
+	}{
+		"plain":                    {in: "42 (kubelet)" + tail, want: Stat{ID: ID{42, 987654}, State: 'S', Parent: 1}},
+		"spaces and parens inside": {in: "42 (a) b (c) d)" + tail, want: Stat{ID: ID{42, 987654}, State: 'S', Parent: 1}},
+		"cut short":                {in: "42 (kubelet) S 1 42", bad: true},
+		"no name":                  {in: "42 kubelet S 1", bad: true},
+		"not a number":             {in: "x (kubelet)" + tail, bad: true},
+		"empty":                    {in: "", bad: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseStat(tc.in)
+			if (err != nil) != tc.bad {
+				t.Fatalf("error %v, want one: %v", err, tc.bad)
+			}
+			if got != tc.want {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestMarkedWith(t *testing.T) {
+	for in, want := range map[string]string{
+		"A=b\x00" + MarkEnv + "=/var/cache/lab\x00C=d\x00": "/var/cache/lab",
+		"X" + MarkEnv + "=/other\x00":                      "",
+		"":                                                 "",
+	} {
+		if got := MarkedWith(in); got != want {
+			t.Errorf("MarkedWith(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestAliveTellsAProcessFromItsSuccessor(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs /proc")
+	}
+	self, err := Read(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !self.ID.Alive() {
+		t.Error("this process is not alive")
+	}
+	reused := ID{PID: self.PID, Start: self.Start + 1}
+	if reused.Alive() {
+		t.Error("a process that was started at another time passes for this one")
+	}
+	if (ID{}).Alive() {
+		t.Error("no process is alive")
+	}
+}
