@@ -35,6 +35,7 @@ func Build(v *diagnose.View, strategy diagnose.Strategy, o Options) (Plan, error
 	if err := steps(); err != nil {
 		return Plan{}, err
 	}
+	b.finish()
 	return b.plan, nil
 }
 

@@ -48,7 +48,6 @@ func (b *builder) moveClients(rewrite func(diagnose.Target) (string, error), wan
 	if len(clients) == 0 {
 		b.note("No client in reach names svc/%s: let those that exist dial %s.", b.v.Service.Name, wanted)
 	}
-	b.finish()
 }
 
 // alreadyMoved names the clients that dial a headless sibling: there is nothing to do for them.
@@ -69,7 +68,9 @@ func (b *builder) alreadyMoved(clients []diagnose.Client) {
 // change makes one edit in the way that the client allows.
 func (b *builder) change(e edit) {
 	if e.t.Token == e.to {
-		b.note("%s holds %s already.", e.where(), e.to)
+		if b.plan.Strategy == diagnose.StrategyHeadless {
+			b.note("%s holds %s already.", e.where(), e.to)
+		}
 		return
 	}
 	if e.t.Policy != "" && e.t.Policy != "round_robin" && b.plan.Strategy == diagnose.StrategyHeadless {

@@ -39,7 +39,6 @@ func (b *builder) mesh() error {
 		b.moveClients(func(t diagnose.Target) (string, error) { return b.clusterIPToken(t, service) }, b.fqdn(service.Name))
 		b.siblingsBack(service)
 	}
-	b.finish()
 	b.meshCaveats(e, service)
 	return nil
 }

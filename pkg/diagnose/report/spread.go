@@ -1,0 +1,163 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+)
+
+// SpreadTable writes who is connected to whom: the pods of a Service with connections, bytes per second and CPU, then
+// the client x pod matrix.
+func SpreadTable(w io.Writer, r diagnose.ServiceReport, o TextOptions) error {
+	p := newPrinter(o)
+	p.blank()
+	p.head(r)
+	p.pods(r.Spread)
+	p.matrix(r.Spread)
+	p.statistic(r.Spread)
+	return write(w, p.out.Bytes())
+}
+
+// maxPods is how many pods a table shows without Wide; the others are one line.
+const maxPods = 12
+
+// pods prints the pod table, busiest first.
+func (p *printer) pods(s diagnose.Spread) {
+	if len(s.Rows) == 0 {
+		return
+	}
+	rows := slices.Clone(s.Rows)
+	slices.SortStableFunc(rows, busier)
+	total, of := 0.0, measure(s)
+	for _, r := range rows {
+		total += of(r)
+	}
+	shown := rows
+	if len(rows) > maxPods && !p.o.Wide {
+		shown = rows[:maxPods-1]
+	}
+	var cells [][]span
+	for _, r := range shown {
+		c := podCells(r)
+		if len(rows) > 1 {
+			c = append(c, p.share(of(r), total))
+		} else {
+			c = append(c, span{})
+		}
+		cells = append(cells, c)
+	}
+	p.blank()
+	cols := []column{{"POD", false}, {"NODE", false}, {"ZONE", false}, {"STATE", false}, {"CONNS", true}, {"BYTES/S", true}, {"CPU", true}, {"", false}}
+	p.table(4, cols, cells)
+	if rest := rows[len(shown):]; len(rest) > 0 {
+		p.prose(4, nil, p.more+" "+summarise(rest))
+	}
+	if s.Unseen > 0 {
+		p.prose(4, nil, fmt.Sprintf("the sockets of %s were not read", plural(s.Unseen, "ready pod")))
+	}
+}
+
+func busier(a, b diagnose.SpreadRow) int {
+	return cmp.Or(
+		cmp.Compare(value(b.Rate), value(a.Rate)),
+		cmp.Compare(value(b.Conns), value(a.Conns)),
+		cmp.Compare(value(b.CPU), value(a.CPU)),
+		a.Pod.Compare(b.Pod),
+	)
+}
+
+func value[T int | int64 | float64](v *T) float64 {
+	if v == nil {
+		return 0
+	}
+	return float64(*v)
+}
+
+// measure is what the bars show: what the spread was judged by, else the best that is known.
+func measure(s diagnose.Spread) func(diagnose.SpreadRow) float64 {
+	known := func(has func(diagnose.SpreadRow) bool) bool { return slices.ContainsFunc(s.Rows, has) }
+	switch {
+	case known(func(r diagnose.SpreadRow) bool { return value(r.Rate) > 0 }):
+		return func(r diagnose.SpreadRow) float64 { return value(r.Rate) }
+	case s.Basis == "cpu" || !known(func(r diagnose.SpreadRow) bool { return r.Conns != nil }):
+		return func(r diagnose.SpreadRow) float64 { return value(r.CPU) }
+	}
+	return func(r diagnose.SpreadRow) float64 { return value(r.Conns) }
+}
+
+func podCells(r diagnose.SpreadRow) []span {
+	c := []span{txt("%s", cmp.Or(r.Pod.Name, "(no pod)")), txt("%s", r.Node), txt("%s", r.Zone), {}, {}, {}, {}}
+	if !r.Ready {
+		c[3] = span{doubt, "not ready"}
+	}
+	if r.Conns != nil {
+		c[4] = txt("%d", *r.Conns)
+	}
+	if r.Rate != nil {
+		c[5] = txt("%s", quantity(*r.Rate))
+	}
+	if r.CPU != nil {
+		c[6] = txt("%dm", *r.CPU)
+	}
+	return c
+}
+
+func summarise(rows []diagnose.SpreadRow) string {
+	conns, rate, cpu := 0.0, 0.0, 0.0
+	var known [3]bool
+	for _, r := range rows {
+		conns, rate, cpu = conns+value(r.Conns), rate+value(r.Rate), cpu+value(r.CPU)
+		known = [3]bool{known[0] || r.Conns != nil, known[1] || r.Rate != nil, known[2] || r.CPU != nil}
+	}
+	parts := []string{plural(len(rows), "more pod")}
+	for i, s := range []string{plural(int(conns), "connection"), quantity(rate) + "/s", fmt.Sprintf("%.0fm CPU", cpu)} {
+		if known[i] {
+			parts = append(parts, s)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// statistic prints the number that the judgement rests on, with its sample.
+func (p *printer) statistic(s diagnose.Spread) {
+	if s.Statistic == nil {
+		return
+	}
+	p.blank()
+	text := statisticWords(s.Statistic)
+	if s.Basis == "bytes" && s.IntervalSeconds > 0 {
+		text += fmt.Sprintf(" in %.3g s", s.IntervalSeconds)
+	}
+	p.prose(4, []span{{faint, "spread  "}}, fmt.Sprintf("%s by %s: %s", stateWords(s.State), s.Basis, text))
+}
+
+func stateWords(s diagnose.SpreadState) string {
+	switch s {
+	case diagnose.SpreadOnePod:
+		return "one pod"
+	case diagnose.SpreadSingle:
+		return "only one pod"
+	case diagnose.SpreadIdle:
+		return "too little to judge"
+	case diagnose.SpreadUnknown:
+		return "not measured"
+	}
+	return string(s)
+}
+
+func statisticWords(st *diagnose.Statistic) string {
+	sample := fmt.Sprintf("n = %.0f %s over %s, largest share %.0f %%", st.N, st.Unit, plural(st.Pods, "pod"), 100*st.MaxShare)
+	switch {
+	case st.Name == "jain" && st.Pods > 0:
+		return fmt.Sprintf("Jain's index %.2f (1 is even, %.2f is one pod), %s", st.Value, 1/float64(st.Pods), sample)
+	case st.P != nil && *st.P < 0.001:
+		return fmt.Sprintf("%s %.1f, p < 0.001, %s", st.Name, st.Value, sample)
+	case st.P != nil:
+		return fmt.Sprintf("%s %.1f, p = %.3f, %s", st.Name, st.Value, *st.P, sample)
+	}
+	return fmt.Sprintf("%s %.2f, %s", st.Name, st.Value, sample)
+}
