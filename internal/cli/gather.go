@@ -1,0 +1,360 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/grpclb/kubectl-grpclb/internal/version"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect/live"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/snapfile"
+)
+
+// gatherFlags are the flags of every command that looks at a cluster or at a saved snapshot.
+type gatherFlags struct {
+	selector     string
+	depth        string
+	sockets      bool
+	probe        bool
+	maxPods      int
+	image        string
+	interval     time.Duration
+	clientsFrom  string
+	clients      []string
+	assumeGRPC   bool
+	domain       string
+	dnsNamespace string
+	dnsSelector  string
+	from         string
+	save         string
+	redact       bool
+	timeout      time.Duration
+	probeFrom    string
+	via          []string
+	channels     int
+	calls        int
+	only         []diagnose.FactName // set by commands, not by a flag
+}
+
+// gatherOptions is where facts come from, understood: a file, or a cluster and what to ask it.
+type gatherOptions struct {
+	from    string
+	save    string
+	redact  bool
+	timeout time.Duration
+	collect collect.Options
+	stages  []collect.Stage
+	chosen  selection // with from: the Services to show; empty means all of the snapshot
+}
+
+// gatherFlags declares the flags; each command shows those that mean something to it.
+func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
+	fl := cmd.Flags()
+	if cmd.Name() != "probe" {
+		fl.StringVar(&f.from, "from", "", "look at a saved snapshot instead of a cluster (- reads standard input)")
+	}
+	fl.StringVar(&f.save, "save", "", "also save what was collected to this file (mode 0600)")
+	fl.BoolVar(&f.redact, "redact", false, "replace names and addresses by stand-ins in what --save writes")
+	fl.DurationVar(&f.timeout, "timeout", defaultTimeout, "stop after this time and report what was seen until then")
+	fl.StringVar(&f.clientsFrom, "clients-from", "namespace", "where to look for client workloads: namespace (the Service's) or all")
+	fl.StringSliceVar(&f.clients, "client", nil, "look at this client workload too (deploy/NAME or NAMESPACE/deploy/NAME)")
+	fl.BoolVar(&f.assumeGRPC, "assume-grpc", false, "take the Service for gRPC whatever its names and ports say")
+	fl.StringVar(&f.domain, "cluster-domain", collect.DefaultDomain, "DNS domain of the cluster")
+	completeWords(cmd, "clients-from", "namespace", "all")
+	if cmd.Name() != "fix" {
+		fl.StringVar(&f.dnsNamespace, "dns-namespace", "kube-system", "namespace of the cluster's DNS pods")
+		fl.StringVar(&f.dnsSelector, "dns-selector", "k8s-app=kube-dns", "labels of the cluster's DNS pods")
+	}
+	switch cmd.Name() {
+	case "diagnose":
+		fl.StringVarP(&f.selector, "selector", "l", "", "diagnose the Services with these labels")
+		fl.BoolVar(&f.sockets, "sockets", false, "also read the socket tables of server pods (adds an ephemeral container to each)")
+		fl.BoolVar(&f.probe, "probe", false, "also send calls from inside the cluster and count where they land (implies --sockets)")
+		fallthrough
+	case "spread":
+		fl.StringVar(&f.depth, "depth", collect.DepthObserve, "how deep to look without placing anything: static or observe")
+		completeWords(cmd, "depth", collect.DepthStatic, collect.DepthObserve)
+	}
+	if cmd.Name() == "diagnose" || cmd.Name() == "spread" || cmd.Name() == "probe" {
+		a.agentFlags(cmd, f)
+	}
+}
+
+// agentFlags are the flags of commands that may place the agent in the cluster.
+func (a *app) agentFlags(cmd *cobra.Command, f *gatherFlags) {
+	fl := cmd.Flags()
+	fl.IntVar(&f.maxPods, "max-pods", live.DefaultMaxPods, "look into at most this many server pods")
+	fl.StringVar(&f.image, "image", live.DefaultImage, "image of the agent that reads sockets and sends calls")
+	fl.DurationVar(&f.interval, "interval", live.DefaultInterval, "time over which bytes per second are measured")
+	if cmd.Name() == "spread" {
+		return
+	}
+	name := "probe-from"
+	if cmd.Name() == "probe" {
+		name = "from"
+	}
+	fl.StringVar(&f.probeFrom, name, "", "send the calls from a pod of this workload (deploy/CLIENT) instead of a short-lived pod")
+	fl.StringSliceVar(&f.via, "via", nil, "how to dial: clusterip, headless, pods (default: clusterip and headless, where they exist)")
+	fl.IntVar(&f.channels, "channels", 1, "channels (connections) of each way of dialling")
+	fl.IntVar(&f.calls, "calls", live.DefaultCalls, "calls of each way of dialling")
+	completeWords(cmd, "via", "clusterip", "headless", "pods")
+}
+
+func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gatherOptions, error) {
+	o := gatherOptions{from: f.from, save: f.save, redact: f.redact, timeout: f.timeout}
+	if f.timeout <= 0 {
+		return o, usage("", "--timeout must be longer than 0")
+	}
+	if f.redact && f.save == "" {
+		return o, usage("", "--redact changes what --save writes: give both")
+	}
+	if f.from != "" {
+		if f.sockets || f.probe && command == "diagnose" || len(f.clients) > 0 {
+			return o, usage("", "--from looks at a file: --sockets, --probe and --client need a cluster")
+		}
+		if len(args) == 0 {
+			return o, nil
+		}
+	}
+	sel, err := parseSelection(command, args, f.selector)
+	o.chosen = sel
+	if err != nil || f.from != "" {
+		return o, err
+	}
+	depth, err := f.depthOf()
+	if err != nil {
+		return o, err
+	}
+	lo, err := a.liveOptions(f)
+	if err != nil {
+		return o, err
+	}
+	o.stages = stages(f, depth, lo)
+	o.collect, err = a.collectOptions(f, sel, depth)
+	return o, err
+}
+
+func (f gatherFlags) depthOf() (string, error) {
+	switch {
+	case f.probe:
+		return collect.DepthProbe, nil
+	case f.sockets:
+		return collect.DepthSockets, nil
+	case f.depth == "" || f.depth == collect.DepthObserve:
+		return collect.DepthObserve, nil
+	case f.depth == collect.DepthStatic:
+		return collect.DepthStatic, nil
+	}
+	return "", usage("--sockets and --probe look deeper", "--depth is static or observe, not %q", f.depth)
+}
+
+// stages chooses what is asked beyond the API: everything of a depth, or just the facts that a command shows.
+func stages(f gatherFlags, depth string, o live.Options) []collect.Stage {
+	if slices.Contains(f.only, diagnose.FactDNS) {
+		return []collect.Stage{live.DNS(o)}
+	}
+	return live.Stages(depth, o)
+}
+
+func (a *app) liveOptions(f gatherFlags) (live.Options, error) {
+	o := live.Options{
+		DNSNamespace: f.dnsNamespace, DNSSelector: f.dnsSelector, MaxPods: f.maxPods, Image: f.image, Interval: f.interval,
+		Via: f.via, Channels: f.channels, Calls: f.calls,
+		Announce: func(text string) { a.note("%s", text) },
+	}
+	for _, v := range f.via {
+		if !slices.Contains([]string{"clusterip", "headless", "pods"}, v) {
+			return o, usage("", "--via is clusterip, headless or pods, not %q", v)
+		}
+	}
+	if f.probeFrom != "" {
+		ref, err := collect.ParseClient(f.probeFrom, a.namespace())
+		if err != nil {
+			return o, usage("", "%w", err)
+		}
+		o.From = &ref
+	}
+	return o, nil
+}
+
+func (a *app) collectOptions(f gatherFlags, sel selection, depth string) (collect.Options, error) {
+	o := collect.Options{
+		Namespace: a.namespace(), Names: sel.names, Selector: sel.selector, AllClients: f.clientsFrom == "all", Depth: depth,
+		AssumeGRPC: f.assumeGRPC, Domain: f.domain, Tool: version.Get().Version, NoMetrics: slices.Contains(f.only, diagnose.FactDNS),
+	}
+	if f.clientsFrom != "all" && f.clientsFrom != "namespace" {
+		return o, usage("", "--clients-from is namespace or all, not %q", f.clientsFrom)
+	}
+	for _, c := range f.clients {
+		ref, err := collect.ParseClient(c, o.Namespace)
+		if err != nil {
+			return o, usage("", "%w", err)
+		}
+		o.Clients = append(o.Clients, ref)
+	}
+	return o, nil
+}
+
+// gather returns what is known. The snapshot may come with an error that says why it is not everything; it is nil when
+// nothing can be said at all.
+func (a *app) gather(ctx context.Context, o gatherOptions) (*diagnose.Snapshot, error) {
+	if o.from != "" {
+		return a.load(o)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	p := a.newProgress()
+	defer p.stop()
+	s, err := a.session(p)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	snap, err := collect.Run(ctx, s, o.collect, o.stages...)
+	if useless(snap, err) {
+		return nil, err
+	}
+	if o.save != "" {
+		if err := a.save(o, snap); err != nil {
+			return nil, err
+		}
+	}
+	return snap, err
+}
+
+// useless tells errors after which nothing is worth reporting from those beside which the facts still count.
+func useless(snap *diagnose.Snapshot, err error) bool {
+	if err == nil {
+		return false
+	}
+	var stopped *collect.StoppedError
+	var deleted *collect.DeletedError
+	if errors.As(err, &deleted) {
+		return false
+	}
+	return !errors.As(err, &stopped) || !snap.Services.Known()
+}
+
+func (a *app) save(o gatherOptions, snap *diagnose.Snapshot) error {
+	out := snap
+	if o.redact {
+		var err error
+		if out, err = snapfile.Redact(snap, nil); err != nil {
+			return couldNot(err, "")
+		}
+	}
+	if err := snapfile.SaveFile(o.save, out); err != nil {
+		return couldNot(err, "")
+	}
+	a.note("saved what was collected to %s", o.save)
+	return nil
+}
+
+// load reads a saved snapshot; names on the command line choose among its Services.
+func (a *app) load(o gatherOptions) (*diagnose.Snapshot, error) {
+	var snap *diagnose.Snapshot
+	var err error
+	if o.from == "-" {
+		snap, err = snapfile.Load(a.In)
+	} else {
+		snap, err = snapfile.LoadFile(o.from)
+	}
+	if err != nil {
+		return nil, couldNot(fmt.Errorf("--from %s: %w", o.from, err), "")
+	}
+	if len(o.chosen.names) == 0 {
+		return snap, nil
+	}
+	var keep []diagnose.Key
+	for _, n := range o.chosen.names {
+		i := slices.IndexFunc(snap.Targets, func(k diagnose.Key) bool { return k.Name == n })
+		if i < 0 {
+			return nil, couldNot(fmt.Errorf("the snapshot was not taken of svc/%s", n), "it holds "+targets(snap))
+		}
+		keep = append(keep, snap.Targets[i])
+	}
+	snap.Targets = keep
+	return snap, nil
+}
+
+func targets(snap *diagnose.Snapshot) string {
+	var out []string
+	for _, k := range snap.Targets {
+		out = append(out, "svc/"+k.Name+" of "+k.Namespace)
+	}
+	return strings.Join(out, ", ")
+}
+
+// gatherOne gathers for a command about exactly one Service. Beside an error the view may be nil.
+func (a *app) gatherOne(ctx context.Context, command string, o gatherOptions) (*diagnose.Snapshot, *diagnose.View, error) {
+	if o.from == "" {
+		if _, err := o.chosen.one(command); err != nil {
+			return nil, nil, err
+		}
+	}
+	snap, cause := a.gather(ctx, o)
+	if snap == nil {
+		return nil, nil, cause
+	}
+	if len(snap.Targets) != 1 {
+		return nil, nil, usage(Name+" "+command+" svc/NAME --from FILE", "the snapshot holds %d Services: %s", len(snap.Targets), targets(snap))
+	}
+	v, ok := snap.View(snap.Targets[0])
+	if !ok {
+		return snap, nil, couldNot(fmt.Errorf("svc/%s could not be read: %s", snap.Targets[0].Name, snap.Services.Reason), snap.Services.Hint)
+	}
+	return snap, v, cause
+}
+
+// session opens the cluster that the kubeconfig and the connection flags name.
+func (a *app) session(p *progress) (*collect.Session, error) {
+	cfg, err := a.config.ToRESTConfig()
+	if err != nil {
+		return nil, configError(err)
+	}
+	raw, err := a.config.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return nil, configError(err)
+	}
+	if len(raw.Clusters) == 0 && strings.HasSuffix(cfg.Host, "localhost:8080") && *a.config.APIServer == "" {
+		return nil, configError(errNoConfig) // client-go's default of last resort, which nobody means
+	}
+	name := raw.CurrentContext
+	if a.config.Context != nil && *a.config.Context != "" {
+		name = *a.config.Context
+	}
+	return collect.NewSession(cfg, collect.SessionOptions{Context: name, Progress: onEvent(p)})
+}
+
+// namespace is the one that -n or the kubeconfig's context names.
+func (a *app) namespace() string {
+	ns, _, err := a.config.ToRawKubeConfigLoader().Namespace()
+	if err != nil || ns == "" {
+		return "default" // a broken kubeconfig is reported when it is used
+	}
+	return ns
+}
+
+var errNoConfig = errors.New("no kubeconfig found: there is no cluster to look at")
+
+func configError(err error) error {
+	hint := "name a cluster with --kubeconfig, KUBECONFIG or --context; `kubectl config get-contexts` lists them"
+	if _, statErr := os.Stat(os.Getenv("KUBECONFIG")); os.Getenv("KUBECONFIG") != "" && statErr != nil {
+		return couldNot(fmt.Errorf("KUBECONFIG: %w", statErr), hint)
+	}
+	if clientcmd.IsEmptyConfig(err) || errors.Is(err, errNoConfig) {
+		return couldNot(errNoConfig, hint)
+	}
+	msg := err.Error()
+	msg, _, _ = strings.Cut(msg, "\n")
+	return couldNot(fmt.Errorf("kubeconfig: %s", msg), hint)
+}

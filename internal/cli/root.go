@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+)
+
+// Name is how users call the plugin; kubectl finds the binary kubectl-grpclb under this name.
+const Name = "kubectl grpclb"
+
+// Streams are the process's standard streams, replaceable in tests.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// app is what all commands share.
+type app struct {
+	Streams
+	config *genericclioptions.ConfigFlags
+	term   terminal
+	color  string
+	quiet  bool
+	level  int
+	live   *progress // draws on standard error while facts are collected; nil otherwise
+}
+
+// Main runs the plugin with args (without the program's name) and returns its exit code. It ends early, with what it
+// has, when ctx is cancelled.
+func Main(ctx context.Context, args []string, st Streams) int {
+	a := &app{Streams: st, config: genericclioptions.NewConfigFlags(true)}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(st.In)
+	root.SetOut(st.Out)
+	root.SetErr(st.Err)
+	return int(finish(ctx, st.Err, root.ExecuteContext(ctx)))
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "grpclb",
+		Short: "find out why gRPC calls land on one pod, prove it, fix it, prove the fix",
+		Long: `Finds out why the gRPC calls to a Kubernetes Service land where they land.
+
+gRPC keeps one HTTP/2 connection and a ClusterIP balances connections, so one pod works and the rest idle.
+This plugin looks (read-only unless asked), names the cause with its evidence, and hands out the fix.
+(It has nothing to do with gRPC's retired "grpclb" balancer policy.)`,
+		Example: `  kubectl grpclb diagnose svc/square-service
+  kubectl grpclb fix svc/square-service --strategy headless | kubectl apply -f -`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage(Name+" --help lists the commands"+suggest(cmd, args[0]), "unknown command %q", args[0])
+			}
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.detect() },
+	}
+	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: Name}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(cmd.CommandPath()+" --help lists the flags", "%w", err)
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&a.color, "color", "auto", "colour the output: auto, always or never")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no warnings on standard error")
+	f.IntVarP(&a.level, "verbosity", "v", 0, "1: print what was asked of the API server; 2: each request")
+	a.config.AddFlags(f)
+	hideFlags(root)
+	root.AddCommand(a.diagnoseCmd(), a.spreadCmd(), a.dnsCmd(), a.probeCmd(), a.fixCmd(), a.explainCmd(), a.checksCmd(), a.versionCmd())
+	return root
+}
+
+// hideFlags keeps kubectl's long list of connection flags out of the first help page; they work all the same.
+func hideFlags(root *cobra.Command) {
+	keep := map[string]bool{"context": true, "namespace": true, "kubeconfig": true, "as": true, "request-timeout": true,
+		"color": true, "quiet": true, "verbosity": true}
+	for _, n := range []string{"as-group", "as-uid", "as-user-extra", "cache-dir", "certificate-authority", "client-certificate", "client-key",
+		"cluster", "disable-compression", "insecure-skip-tls-verify", "server", "tls-server-name", "token", "user"} {
+		if fl := root.PersistentFlags().Lookup(n); fl != nil && !keep[n] {
+			fl.Hidden = true
+		}
+	}
+}
+
+func suggest(cmd *cobra.Command, arg string) string {
+	cmd.SuggestionsMinimumDistance = 2
+	if s := cmd.SuggestionsFor(arg); len(s) > 0 {
+		return "; did you mean " + strings.Join(s, " or ") + "?"
+	}
+	return ""
+}
