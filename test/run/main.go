@@ -68,7 +68,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "run:", err)
 		return exitUsage
 	}
-	all := allSteps(suite{root: root, keep: *keep, kubeContext: *kubeContext})
+	s := suite{root: root, keep: *keep, kubeContext: *kubeContext, noLab: noLab}
+	all := allSteps(s)
 	if *list {
 		for _, s := range all {
 			fmt.Fprintf(stdout, "%-12s %s\n", s.name, s.about)
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	if *write {
-		all = []step{{"generate", "", suite{root: root}.generate}}
+		all = []step{{"generate", "", s.generate}}
 	}
 	steps, err := choose(all, flags.Args())
 	if err != nil {

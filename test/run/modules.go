@@ -80,6 +80,8 @@ type suite struct {
 	root        string
 	keep        bool
 	kubeContext string
+	// noLab says why the lab cannot run here; empty when it can.
+	noLab func() string
 }
 
 // each runs do for every module this machine can build, and goes on after a

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -146,7 +147,7 @@ func (s suite) cross(ctx context.Context, out io.Writer) error {
 }
 
 // noLab says why the lab cannot run on this machine; empty when it can.
-func (s suite) noLab() string {
+func noLab() string {
 	const instead = "; any cluster will do instead: CONTEXT=name"
 	switch {
 	case runtime.GOOS != "linux":
@@ -158,8 +159,8 @@ func (s suite) noLab() string {
 }
 
 // e2e runs on the cluster that was named, or else on the lab, which it brings up
-// to date first. A lab that was not running before ("status" then fails) is
-// taken down again, unless told to keep it.
+// to date first. A lab that was not running before is taken down again, unless
+// told to keep it.
 func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	test := command{dir: s.root, argv: []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout", "40m", "./test/e2e/..."}}
 	if s.kubeContext != "" {
@@ -169,7 +170,11 @@ func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	if why := s.noLab(); why != "" {
 		return skip(why)
 	}
-	if wasUp := s.lab("status").run(ctx, io.Discard) == nil; !wasUp && !s.keep {
+	wasUp, err := s.labRuns(ctx)
+	if err != nil {
+		return err
+	}
+	if !wasUp && !s.keep {
 		defer func() { err = errors.Join(err, s.labDown(ctx, out)) }()
 	}
 	if err := s.lab("up").run(ctx, out); err != nil {
@@ -178,8 +183,22 @@ func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	return test.run(ctx, out)
 }
 
-func (s suite) lab(verb string) command {
-	return command{dir: filepath.Join(s.root, "test", "lab"), argv: []string{"go", "run", ".", verb}}
+func (s suite) lab(args ...string) command {
+	return command{dir: filepath.Join(s.root, "test", "lab"), argv: append([]string{"go", "run", "."}, args...)}
+}
+
+// labRuns reports whether somebody started the lab before; one that was left
+// half started does not count.
+func (s suite) labRuns(ctx context.Context) (bool, error) {
+	lines, err := s.lab("status", "-o", "json").lines(ctx)
+	if err != nil {
+		return false, err
+	}
+	var status struct{ State string }
+	if err := json.Unmarshal([]byte(strings.Join(lines, "\n")), &status); err != nil {
+		return false, fmt.Errorf("read the lab's status: %w", err)
+	}
+	return status.State == "up" || status.State == "degraded", nil
 }
 
 // labDown takes the lab down even when ctx has ended, which is when it matters.
