@@ -84,7 +84,7 @@ type Error struct {
 	Server string
 	// Transport is the one that the failing exchange used; it is TCP when the retry after a truncated UDP answer failed.
 	Transport Transport
-	// Question is what was asked.
+	// Question is what was asked; it is zero when the connection of a Session could not be opened.
 	Question Question
 	// Err is the reason; it wraps at most one of the package's errors.
 	Err error
@@ -92,6 +92,9 @@ type Error struct {
 
 // Error gives the operation, its object and the reason on one line.
 func (e *Error) Error() string {
+	if e.Question == (Question{}) {
+		return fmt.Sprintf("connect to %s over %s: %v", e.Server, e.Transport, e.Err)
+	}
 	return fmt.Sprintf("ask %s over %s for %s %s: %v", e.Server, e.Transport, e.Question.Name, e.Question.Type, e.Err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -247,7 +248,8 @@ func TestAskAllWithoutHope(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		var client dnsprobe.Client
 		for i, r := range client.AskAll(t.Context(), dnstest.RefusedAddr(t), questions, 1) {
-			if r.Failure == nil || r.Failure.Kind != dnsprobe.KindConnRefused || r.Answer != nil {
+			if r.Failure == nil || r.Failure.Kind != dnsprobe.KindConnRefused || r.Answer != nil ||
+				!strings.HasPrefix(r.Failure.Message, "connect to 127.0.0.1:") {
 				t.Errorf("result %d: %+v", i, r)
 			}
 		}
