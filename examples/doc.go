@@ -2,5 +2,3 @@
 // would and compare it with the programs and the image it deploys. It has no code of its own; the applications are in
 // the folders beside it.
 package examples
-
-//go:generate go tool -modfile=../tools/buf/go.mod buf generate

@@ -53,6 +53,9 @@ func run(ctx context.Context, env app.Env, o options, dns names) error {
 
 	fmt.Fprintf(env.Stderr, "calling %s with %s: %s calls from %d goroutines over one channel\n",
 		o.target.dial, o.channel.Policy, tally.Thousands(o.count), o.concurrency)
+	if o.hold {
+		fmt.Fprintln(env.Stderr, "after the tally the channel stays open until a signal")
+	}
 	notYet := func() {
 		fmt.Fprintf(env.Stderr, "not connected at the first try; trying for up to %v\n", o.connectTimeout)
 	}
@@ -77,7 +80,6 @@ func run(ctx context.Context, env app.Env, o options, dns names) error {
 		return err
 	}
 	if o.hold {
-		fmt.Fprintln(env.Stderr, "the channel stays open until a signal")
 		<-ctx.Done()
 	}
 	return nil

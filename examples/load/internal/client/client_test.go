@@ -199,16 +199,19 @@ func TestHoldKeepsTheChannelUntilASignal(t *testing.T) {
 	service := clustertest.Start(t, 1, answer, clustertest.Options{})
 	ctx, signal := context.WithCancel(t.Context())
 	defer signal()
-	reader, stderr := io.Pipe()
-	var stdout bytes.Buffer
-	env := app.Env{Args: []string{"--count=10", "--hold"}, Getenv: func(string) string { return service.Target() }, Stdout: &stdout, Stderr: stderr}
+	reader, stdout := io.Pipe()
+	env := app.Env{
+		Args:   []string{"--count=10", "--hold"},
+		Getenv: func(string) string { return service.Target() },
+		Stdout: stdout, Stderr: io.Discard,
+	}
 	o, err := readFlags(env)
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, env, o, service.Resolver()) }()
-	waitForText(t, reader, "stays open until a signal")
+	waitForText(t, reader, "answered by 1 pod\n")
 	select {
 	case err := <-done:
 		t.Fatalf("run ended without a signal: %v", err)

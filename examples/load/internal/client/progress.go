@@ -70,6 +70,7 @@ func newBar(w io.Writer, total int64) display {
 		progressbar.OptionSetDescription("calls"),
 		progressbar.OptionShowCount(),
 		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("calls"),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionThrottle(barInterval),
 		progressbar.OptionClearOnFinish(),
