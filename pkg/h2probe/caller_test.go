@@ -278,30 +278,47 @@ func headers(f *http2.Framer, end bool, kv ...string) {
 	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block(kv...), EndHeaders: true, EndStream: end})
 }
 
-func TestCallAgainstHostilePeers(t *testing.T) {
-	grpcOK := []string{":status", "200", "content-type", "application/grpc"}
-	tests := []struct {
-		name   string
-		script func(*http2.Framer, net.Conn)
-		code   h2probe.Code
-		check  func(error) bool
-	}{
-		{"never answers", func(*http2.Framer, net.Conn) {}, h2probe.DeadlineExceeded, is(context.DeadlineExceeded)},
+// hostile is what a server does after a request, and how the call must end.
+type hostile struct {
+	name   string
+	script func(*http2.Framer, net.Conn)
+	code   h2probe.Code
+	check  func(error) bool
+}
+
+func runHostile(t *testing.T, tests []hostile) {
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := caller(t, scripted(t, nil, tt.script), h2probe.CallerOptions{})
+			ctx, cancel := context.WithTimeout(testContext(t), time.Second)
+			defer cancel()
+			reply, err := c.Call(ctx, h2probe.Request{Method: h2probe.HealthMethod})
+			if !tt.check(err) || reply.Code != tt.code {
+				t.Errorf("code %s, want %s; error %v", reply.Code, tt.code, err)
+			}
+		})
+	}
+}
+
+func grpcOK(more ...string) []string {
+	return append([]string{":status", "200", "content-type", "application/grpc"}, more...)
+}
+
+// TestBrokenConnections: what ends the whole connection is UNAVAILABLE to the calls on it.
+func TestBrokenConnections(t *testing.T) {
+	runHostile(t, []hostile{
 		{"goaway", func(f *http2.Framer, _ net.Conn) { _ = f.WriteGoAway(0, http2.ErrCodeNo, nil) }, h2probe.Unavailable, as[*h2probe.GoAwayError]()},
-		{"refused stream", func(f *http2.Framer, _ net.Conn) { _ = f.WriteRSTStream(1, http2.ErrCodeRefusedStream) },
-			h2probe.Unavailable, as[*h2probe.ResetError]()},
-		{"reset for calm", func(f *http2.Framer, _ net.Conn) { _ = f.WriteRSTStream(1, http2.ErrCodeEnhanceYourCalm) },
-			h2probe.ResourceExhausted, as[*h2probe.ResetError]()},
 		{"hangs up", func(_ *http2.Framer, c net.Conn) { _ = c.Close() }, h2probe.Unavailable, func(err error) bool {
 			return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || as[*net.OpError]()(err)
 		}},
 		{"headers without end", func(f *http2.Framer, _ net.Conn) {
-			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block(grpcOK...)})
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block(grpcOK()...)})
 			for f.WriteContinuation(1, false, nil) == nil {
 			}
 		}, h2probe.Unavailable, is(h2probe.ErrHeadersTooLarge)},
 		{"headers too long", func(f *http2.Framer, _ net.Conn) {
-			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block(grpcOK...)})
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block(grpcOK()...)})
 			junk := block("x", string(bytes.Repeat([]byte{1}, 8000)))
 			for f.WriteContinuation(1, false, junk) == nil {
 			}
@@ -327,13 +344,24 @@ func TestCallAgainstHostilePeers(t *testing.T) {
 			}
 		}, h2probe.Unavailable, func(err error) bool { return errors.Is(err, h2probe.ErrFlood) || errors.Is(err, h2probe.ErrNotReading) }},
 		{"data flood without a byte", func(f *http2.Framer, c net.Conn) {
-			headers(f, false, grpcOK...)
+			headers(f, false, grpcOK()...)
 			for f.WriteData(1, false, nil) == nil {
 			}
 		}, h2probe.Unavailable, is(h2probe.ErrFlood)},
+	})
+}
+
+// TestBrokenAnswers: what is wrong with one answer ends one call.
+func TestBrokenAnswers(t *testing.T) {
+	runHostile(t, []hostile{
+		{"never answers", func(*http2.Framer, net.Conn) {}, h2probe.DeadlineExceeded, is(context.DeadlineExceeded)},
+		{"refused stream", func(f *http2.Framer, _ net.Conn) { _ = f.WriteRSTStream(1, http2.ErrCodeRefusedStream) },
+			h2probe.Unavailable, as[*h2probe.ResetError]()},
+		{"reset for calm", func(f *http2.Framer, _ net.Conn) { _ = f.WriteRSTStream(1, http2.ErrCodeEnhanceYourCalm) },
+			h2probe.ResourceExhausted, as[*h2probe.ResetError]()},
 		{"data first", func(f *http2.Framer, _ net.Conn) { _ = f.WriteData(1, true, nil) }, h2probe.Internal, as[*h2probe.ProtocolError]()},
 		{"no status", func(f *http2.Framer, _ net.Conn) {
-			headers(f, false, grpcOK...)
+			headers(f, false, grpcOK()...)
 			_ = f.WriteData(1, true, make([]byte, 5))
 		},
 			h2probe.Unknown, is(h2probe.ErrNoStatus)},
@@ -343,20 +371,20 @@ func TestCallAgainstHostilePeers(t *testing.T) {
 		{"grpc-web", func(f *http2.Framer, _ net.Conn) {
 			headers(f, true, ":status", "200", "content-type", "application/grpc-web", "grpc-status", "12")
 		}, h2probe.Unknown, as[*h2probe.NotGRPCError]()},
-		{"OK without a message", func(f *http2.Framer, _ net.Conn) { headers(f, true, append(grpcOK, "grpc-status", "0")...) },
+		{"OK without a message", func(f *http2.Framer, _ net.Conn) { headers(f, true, grpcOK("grpc-status", "0")...) },
 			h2probe.Internal, as[*h2probe.ProtocolError]()},
 		{"two messages", func(f *http2.Framer, _ net.Conn) {
-			headers(f, false, grpcOK...)
+			headers(f, false, grpcOK()...)
 			_ = f.WriteData(1, false, make([]byte, 10))
 			headers(f, true, "grpc-status", "0")
 		}, h2probe.Internal, as[*h2probe.ProtocolError]()},
 		{"compressed", func(f *http2.Framer, _ net.Conn) {
-			headers(f, false, grpcOK...)
+			headers(f, false, grpcOK()...)
 			_ = f.WriteData(1, false, []byte{1, 0, 0, 0, 0})
 			headers(f, true, "grpc-status", "0")
 		}, h2probe.Internal, as[*h2probe.ProtocolError]()},
 		{"promises 4 GB", func(f *http2.Framer, _ net.Conn) {
-			headers(f, false, grpcOK...)
+			headers(f, false, grpcOK()...)
 			_ = f.WriteData(1, false, []byte{0, 255, 255, 255, 255})
 		}, h2probe.ResourceExhausted, is(h2probe.ErrMessageTooLarge)},
 		{"window beyond bounds", func(f *http2.Framer, _ net.Conn) { _ = f.WriteWindowUpdate(1, 1<<31-1) },
@@ -365,21 +393,9 @@ func TestCallAgainstHostilePeers(t *testing.T) {
 			_ = f.WriteSettings(http2.Setting{ID: 0x99, Val: 1})
 			_ = f.WriteRawFrame(0xfa, 0, 0, []byte("greased"))
 			headers(f, false, ":status", "103")
-			headers(f, true, append(grpcOK, "grpc-status", "77", "grpc-message", "a%20b%zz")...)
+			headers(f, true, grpcOK("grpc-status", "77", "grpc-message", "a%20b%zz")...)
 		}, h2probe.Unknown, func(err error) bool { return err == nil }},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			c := caller(t, scripted(t, nil, tt.script), h2probe.CallerOptions{})
-			ctx, cancel := context.WithTimeout(testContext(t), time.Second)
-			defer cancel()
-			reply, err := c.Call(ctx, h2probe.Request{Method: h2probe.HealthMethod})
-			if !tt.check(err) || reply.Code != tt.code {
-				t.Errorf("code %s, want %s; error %v", reply.Code, tt.code, err)
-			}
-		})
-	}
+	})
 }
 
 // TestSplitHeaders: an answer whose headers come in pieces, padded, is as good as any.

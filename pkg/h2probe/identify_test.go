@@ -19,20 +19,23 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/h2probe"
 )
 
+// identification is one server and what must be said of it.
+type identification struct {
+	name     string
+	addr     func(t *testing.T) net.Addr
+	proto    h2probe.Proto
+	health   string
+	tls      bool
+	alpn     string
+	cert     h2probe.ClientCert
+	evidence string
+	failed   bool // Identity.Error is set
+}
+
 func TestIdentify(t *testing.T) {
 	closed := listen(t)
 	_ = closed.Close()
-	tests := []struct {
-		name     string
-		addr     func(t *testing.T) net.Addr
-		proto    h2probe.Proto
-		health   string
-		tls      bool
-		alpn     string
-		cert     h2probe.ClientCert
-		evidence string
-		failed   bool // Identity.Error is set
-	}{
+	tests := []identification{
 		{name: "grpc-go", addr: func(t *testing.T) net.Addr { return grpcServer(t) },
 			proto: h2probe.ProtoGRPC, health: "SERVING", evidence: "UNIMPLEMENTED, trailers-only, content-type application/grpc"},
 		{name: "grpc-go with TLS", addr: func(t *testing.T) net.Addr { return grpcServer(t, grpcTLS(serverTLS(t, tls.NoClientCert))) },
@@ -76,30 +79,34 @@ func TestIdentify(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			id, err := h2probe.Identify(testContext(t), dialer(tt.addr(t)), h2probe.IdentifyOptions{StepTimeout: time.Second})
-			if err != nil {
-				t.Fatalf("Identify: %v", err)
-			}
-			if id.Proto != tt.proto {
-				t.Errorf("proto = %q, want %q", id.Proto, tt.proto)
-			}
-			if (id.TLS != nil) != tt.tls || (id.TLS != nil && (id.TLS.ALPN != tt.alpn || id.TLS.ClientCert != tt.cert)) {
-				t.Errorf("TLS = %+v, want %v, ALPN %q, client certificate %q", id.TLS, tt.tls, tt.alpn, tt.cert)
-			}
-			if tt.health != "" && (id.Health == nil || id.Health.Status != tt.health) {
-				t.Errorf("health = %+v, want %s", id.Health, tt.health)
-			}
-			if text := strings.Join(id.Evidence, "\n"); len(id.Evidence) == 0 || !strings.Contains(text, tt.evidence) {
-				t.Errorf("evidence lacks %q:\n%s", tt.evidence, text)
-			}
-			if (id.Error != "") != tt.failed {
-				t.Errorf("error = %q, want one: %v", id.Error, tt.failed)
-			}
-			if t.Failed() {
-				b, _ := json.MarshalIndent(id, "", "  ")
-				t.Logf("identity: %s", b)
-			}
+			tt.run(t)
 		})
+	}
+}
+
+func (tt identification) run(t *testing.T) {
+	id, err := h2probe.Identify(testContext(t), dialer(tt.addr(t)), h2probe.IdentifyOptions{StepTimeout: time.Second})
+	if err != nil {
+		t.Fatalf("Identify: %v", err)
+	}
+	if id.Proto != tt.proto {
+		t.Errorf("proto = %q, want %q", id.Proto, tt.proto)
+	}
+	if (id.TLS != nil) != tt.tls || (id.TLS != nil && (id.TLS.ALPN != tt.alpn || id.TLS.ClientCert != tt.cert)) {
+		t.Errorf("TLS = %+v, want %v, ALPN %q, client certificate %q", id.TLS, tt.tls, tt.alpn, tt.cert)
+	}
+	if tt.health != "" && (id.Health == nil || id.Health.Status != tt.health) {
+		t.Errorf("health = %+v, want %s", id.Health, tt.health)
+	}
+	if text := strings.Join(id.Evidence, "\n"); len(id.Evidence) == 0 || !strings.Contains(text, tt.evidence) {
+		t.Errorf("evidence lacks %q:\n%s", tt.evidence, text)
+	}
+	if (id.Error != "") != tt.failed {
+		t.Errorf("error = %q, want one: %v", id.Error, tt.failed)
+	}
+	if t.Failed() {
+		b, _ := json.MarshalIndent(id, "", "  ")
+		t.Logf("identity: %s", b)
 	}
 }
 
