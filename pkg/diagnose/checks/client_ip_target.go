@@ -44,7 +44,8 @@ func runClientIPTarget(v *diagnose.View) []diagnose.Finding {
 		if fix, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: bad}}, "dial the Service by its name", always,
 			func(t diagnose.Target) string { return byName(v, t) }); ok {
 			f.Fixes = append(f.Fixes, fix)
-		} else {
+		}
+		if len(f.Fixes) == 0 || !v.Service.Headless() {
 			f.Fixes = append(f.Fixes, fixHeadless(v))
 		}
 		out = append(out, f)

@@ -40,7 +40,7 @@ func runClientPassthrough(v *diagnose.View) []diagnose.Finding {
 		case len(bare) > 0:
 			f := diagnose.Finding{
 				Subject: c.Workload.Ref(), Severity: diagnose.Medium, Confidence: diagnose.Inferred,
-				Summary: "round_robin is asked for, but the target has no scheme: with grpc-go's Dial it is never resolved to the pods",
+				Summary: "round_robin is asked for, but the target has no scheme: if grpc-go's Dial takes it, it is never resolved to the pods",
 			}
 			f = finishPassthrough(v, f, bare, seen)
 			f.Evidence = append(f.Evidence, "Which library the client uses is not known: grpc-go's Dial and DialContext take a bare name as passthrough; its NewClient (1.63 and later) and the other languages take it as dns.")

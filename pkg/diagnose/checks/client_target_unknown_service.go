@@ -72,10 +72,9 @@ func unknownName(v *diagnose.View, w diagnose.Workload, t diagnose.Target) []dia
 // likely returns the Service that a dangling name most probably means: the same name in another namespace, else the
 // fewest edits in the namespace that the name points to.
 func likely(v *diagnose.View, w diagnose.Workload, t diagnose.Target) (diagnose.Key, string, bool) {
-	labels := strings.Split(strings.TrimSuffix(strings.ToLower(t.Host), "."), ".")
-	name, ns := labels[0], w.Namespace
-	if len(labels) > 1 {
-		ns = labels[1]
+	name, ns := t.Service.Name, cmp.Or(t.Service.Namespace, w.Namespace)
+	if name == "" {
+		name, _, _ = strings.Cut(strings.ToLower(t.Host), ".")
 	}
 	type candidate struct {
 		key   diagnose.Key

@@ -34,16 +34,21 @@ func runClusterIPPinned(v *diagnose.View) []diagnose.Finding {
 		return nil
 	}
 	clients := v.Clients()
-	for _, c := range clients {
+	for _, c := range reaching(v, clients) {
 		p.add(c)
 	}
 	if len(p.cases) > 0 {
 		return p.known()
 	}
 	if len(clients) > 0 {
-		return nil // all of them are balanced by something on their own side
+		return nil // all of them are balanced by something on their own side, or reach nothing at all
 	}
 	return p.unknown()
+}
+
+// reaching narrows clients down to the targets that a cluster IP answers: it has no port but those declared.
+func reaching(v *diagnose.View, cs []diagnose.Client) []diagnose.Client {
+	return dialling(cs, func(t diagnose.Target) bool { return t.Port == 0 || declares(v.Service, t.Port) })
 }
 
 // pinned gathers what is known of one Service's clients.
@@ -209,7 +214,7 @@ func because(reason string) string {
 func (p *pinned) fixes() []diagnose.Fix {
 	maxAge := fixMaxAge(p.view, "It only deals the connections anew: between two deals each client still keeps to one pod.")
 	if n, kind := p.view.ServerMeshed(); n > 0 {
-		return []diagnose.Fix{fixMesh(p.view, "bring the clients into "+kind+" as well"), fixHeadless(p.view), maxAge}
+		return []diagnose.Fix{fixMesh(p.view, "bring the clients into "+meshName(kind)+" as well"), fixHeadless(p.view), maxAge}
 	}
 	if meshed(p.view.Clients()) {
 		return []diagnose.Fix{fixMesh(p.view, "let the clients' mesh see and balance the requests"), fixHeadless(p.view), maxAge}

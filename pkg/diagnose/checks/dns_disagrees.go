@@ -166,7 +166,14 @@ func both(a, b []string) []string {
 }
 
 func (d dnsDiff) sentence(v *diagnose.View, s serverAnswers) []string {
-	who := fmt.Sprintf("DNS pod %s, asked %s for the %s records of %s,", s.key, count(d.rounds, "time"), s.typ, fqdn(v, v.Service.Key))
+	times := "once"
+	if d.rounds > 1 {
+		times = fmt.Sprintf("%d times", d.rounds)
+	}
+	who := fmt.Sprintf("DNS pod %s, asked %s for the %s records of %s,", s.key, times, s.typ, fqdn(v, v.Service.Key))
+	if !slices.ContainsFunc(s.answers, func(a diagnose.DNSAnswer) bool { return a.Rcode != "NXDOMAIN" }) {
+		who += " answers NXDOMAIN, which"
+	}
 	var out []string
 	if d.rcode != "" {
 		out = append(out, who+" answers "+d.rcode+".")
@@ -202,16 +209,16 @@ func missingIP(v *diagnose.View, ip string) string {
 
 func extraIP(v *diagnose.View, ip string) string {
 	if !v.Service.Headless() {
-		return ip + ", which is not its cluster IP"
+		return ip + " (not its cluster IP)"
 	}
 	p := v.PodByIP(ip)
 	switch {
 	case p == nil:
-		return ip + ", which no pod has"
+		return ip + " (no pod's)"
 	case !p.Ready:
-		return ip + " (" + p.Name + "), which is not ready"
+		return ip + " (" + p.Name + ", not ready)"
 	default:
-		return ip + " (" + p.Name + "), which is no endpoint of it"
+		return ip + " (" + p.Name + ", no ready endpoint)"
 	}
 }
 

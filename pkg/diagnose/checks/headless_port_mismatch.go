@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -65,6 +66,7 @@ func (m portMismatch) headless() []diagnose.Finding {
 		f.Severity, f.Confidence = diagnose.Medium, diagnose.Inferred
 		f.Evidence = append(f.Evidence, fmt.Sprintf("No client in reach names this Service; whoever dials %s:%d is refused.", v.Service.Name, m.port.Port))
 	case allIstio(wrong):
+		f.Summary = strings.Replace(f.Summary, "leads nowhere", "may lead nowhere", 1)
 		f.Severity, f.Confidence = diagnose.Medium, diagnose.Inferred
 		f.Evidence = append(f.Evidence, "The clients are in Istio, whose proxies listen on the Service's port: whether they reach the pods depends on its version and settings.")
 	}

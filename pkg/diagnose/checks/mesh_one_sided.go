@@ -25,9 +25,10 @@ func runMeshOneSided(v *diagnose.View) []diagnose.Finding {
 	if n == 0 || len(ready) < 2 || v.Service.Headless() {
 		return nil // on a headless Service a client outside of the mesh balances, or not, by itself
 	}
+	kind = meshName(kind)
 	spread := v.Spread()
 	var out []diagnose.Finding
-	for _, c := range v.Clients() {
+	for _, c := range reaching(v, v.Clients()) {
 		if c.Workload.Mesh.In() || idle(c.Workload) || flowsOf(spread, c.Workload).pooled(ready) {
 			continue
 		}

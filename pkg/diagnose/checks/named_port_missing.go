@@ -54,9 +54,13 @@ func missingPort(v *diagnose.View, p diagnose.ServicePort) (diagnose.Finding, bo
 		Subject: subject(v), Severity: diagnose.Critical, Confidence: diagnose.Configured,
 		Summary: fmt.Sprintf("none of the %s declares a port named %s: port %d of the Service leads nowhere", count(all, "selected pod"), p.TargetPort, p.Port),
 	}
-	if len(have) > 0 {
+	switch {
+	case len(have) > 0:
 		f.Severity = diagnose.High
-		f.Summary = fmt.Sprintf("%d of %d selected pods declare no port named %s and get no traffic on port %d", len(lack), all, p.TargetPort, p.Port)
+		f.Summary = fmt.Sprintf("%d of %d selected pods %s no port named %s: no traffic there on port %d",
+			len(lack), all, either(len(lack), "declares", "declare"), p.TargetPort, p.Port)
+	case all == 1:
+		f.Summary = fmt.Sprintf("the only selected pod declares no port named %s: port %d of the Service leads nowhere", p.TargetPort, p.Port)
 	}
 	order, byOwner := owners(lack)
 	for _, o := range order {

@@ -38,18 +38,18 @@ func pathOf(v *diagnose.View, c diagnose.Client) (path, string) {
 	for _, t := range c.Targets {
 		for _, port := range dialled(v, t) {
 			if portListed(m.SkipOutbound, port) {
-				return pathDirect, fmt.Sprintf("it is in %s, but port %d is set to skip its proxy", m.Kind, port)
+				return pathDirect, fmt.Sprintf("it is in %s, but port %d is set to skip its proxy", meshName(m.Kind), port)
 			}
 		}
 	}
 	if port, ok := opaque(v); ok {
-		return pathConnection, fmt.Sprintf("it is in %s, but port %d is opaque to the proxy, which then balances connections only", m.Kind, port)
+		return pathConnection, fmt.Sprintf("it is in %s, but port %d is opaque to the proxy, which then balances connections only", meshName(m.Kind), port)
 	}
 	if pod, port, ok := ownTLS(v); ok {
 		return pathConnection, fmt.Sprintf("it is in %s, but %s does its own TLS on port %d, so that the proxy sees bytes and balances connections only",
-			m.Kind, pod.Name, port)
+			meshName(m.Kind), pod.Name, port)
 	}
-	return pathRequest, "it is in " + m.Kind + ", which balances requests"
+	return pathRequest, "it is in " + meshName(m.Kind) + ", which balances requests"
 }
 
 // dialled lists the ports that a target may mean: the one written, else the Service's gRPC ports.
@@ -130,4 +130,15 @@ func portListed(ports []string, port int32) bool {
 		}
 	}
 	return false
+}
+
+// meshName writes a mesh's name as its project does.
+func meshName(kind string) string {
+	switch kind {
+	case "linkerd":
+		return "Linkerd"
+	case "istio":
+		return "Istio"
+	}
+	return kind
 }

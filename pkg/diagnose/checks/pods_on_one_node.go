@@ -27,7 +27,7 @@ func runPodsOnOneNode(v *diagnose.View) []diagnose.Finding {
 	if !ok || len(v.Nodes.Value) < 2 {
 		return nil
 	}
-	return []diagnose.Finding{together(v, "node "+node, "kubernetes.io/hostname",
+	return []diagnose.Finding{together(v, "on node "+node, "kubernetes.io/hostname",
 		fmt.Sprintf("The cluster has %d nodes; a spread of calls over pods does not help when their one node is busy or gone.", len(v.Nodes.Value)))}
 }
 
@@ -40,12 +40,12 @@ func common(es []diagnose.Endpoint, of func(diagnose.Endpoint) string) (string, 
 	return same, !slices.ContainsFunc(es, func(e diagnose.Endpoint) bool { return of(e) != same })
 }
 
-// together words the finding that all ready pods share a place, with a patch that spreads them over a topology key.
+// together words the finding that all ready pods share a place ("on node n1"), with a patch that spreads them over a topology key.
 func together(v *diagnose.View, place, key, why string) diagnose.Finding {
 	f := diagnose.Finding{
 		Subject: subject(v), Severity: diagnose.Info, Confidence: diagnose.Configured,
-		Summary:  fmt.Sprintf("all %d ready pods run in one place: %s", len(v.Ready()), place),
-		Evidence: []string{list(names(v.Ready())) + " are on " + place + ".", why},
+		Summary:  fmt.Sprintf("all %d ready pods run %s", len(v.Ready()), place),
+		Evidence: []string{list(names(v.Ready())) + " run " + place + ".", why},
 	}
 	order, _ := owners(v.Selected())
 	if len(order) != 1 || order[0].Kind != "Deployment" && order[0].Kind != "StatefulSet" {

@@ -32,6 +32,6 @@ func runPodsOnOneZone(v *diagnose.View) []diagnose.Finding {
 	if !ok || len(zones) < 2 {
 		return nil
 	}
-	return []diagnose.Finding{together(v, "zone "+zone, "topology.kubernetes.io/zone",
+	return []diagnose.Finding{together(v, "in zone "+zone, "topology.kubernetes.io/zone",
 		fmt.Sprintf("The cluster has nodes in %d zones; clients in the others pay for every call with a longer way, and the zone is a single point of failure.", len(zones)))}
 }

@@ -29,7 +29,8 @@ func runReadinessMissing(v *diagnose.View) []diagnose.Finding {
 		nums = append(nums, v.PodPorts(p)...)
 	}
 	var out []diagnose.Finding
-	order, byOwner := owners(v.Selected())
+	live := slices.DeleteFunc(v.Selected(), func(p *diagnose.Pod) bool { return p.Terminating })
+	order, byOwner := owners(live)
 	for _, o := range order {
 		pods := byOwner[o]
 		newest := slices.MaxFunc(pods, func(a, b *diagnose.Pod) int {

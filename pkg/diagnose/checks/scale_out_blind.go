@@ -65,7 +65,7 @@ func runScaleOutBlind(v *diagnose.View) []diagnose.Finding {
 			idlePods++
 			line += "no connection."
 		} else {
-			line += count(conns[k], "connection") + ", none of them from these clients."
+			line += count(conns[k], "connection") + ", none from these clients."
 		}
 		f.Evidence = append(f.Evidence, line)
 	}
@@ -144,8 +144,8 @@ func (c clientReach) sentence(v *diagnose.View, missed int) string {
 	if c.pod.Owner.Name != "" {
 		who += " of " + ownerRef(c.pod.Owner)
 	}
-	s := fmt.Sprintf("%s runs for %s and holds %s to %s, all of them ready before the %s that it misses",
-		who, age(v.TakenAt.Sub(c.pod.Started)), count(c.total, "connection"), count(len(c.held), "pod"), count(missed, "pod"))
+	s := fmt.Sprintf("%s runs for %s and holds %s to %s, which %s ready before the %s that it misses",
+		who, age(v.TakenAt.Sub(c.pod.Started)), count(c.total, "connection"), count(len(c.held), "pod"), either(len(c.held), "was", "were"), count(missed, "pod"))
 	if len(c.held) == 1 {
 		s += "; with pick_first as its policy it would look the same"
 	}

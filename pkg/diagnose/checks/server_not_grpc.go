@@ -71,12 +71,14 @@ func notGRPC(v *diagnose.View, p diagnose.ServicePort) (diagnose.Finding, bool) 
 	if bad == 0 {
 		return f, false
 	}
-	f.Summary = fmt.Sprintf("port %d of the Service does not speak gRPC on %s", p.Port, ofAsked(bad, heard))
+	f.Summary = fmt.Sprintf("port %d of the Service does not answer as gRPC on %s", p.Port, ofAsked(bad, heard))
 	if good > 0 {
 		f.Severity = min(f.Severity, diagnose.High)
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%s did answer as gRPC: the others may be pods that the selector should not match.", count(good, "pod")))
 	}
-	f.Evidence = append(f.Evidence, "It is taken for gRPC because "+list(reasons(v, p))+".")
+	if good == 0 {
+		f.Evidence = append(f.Evidence, "It is taken for gRPC because "+list(reasons(v, p))+".")
+	}
 	if closed {
 		f.Evidence = append(f.Evidence, "A port is asked on the pod's loopback address: a server that listens on the pod's own address only looks closed from there.")
 	}
