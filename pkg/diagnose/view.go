@@ -55,14 +55,14 @@ func (s *Snapshot) View(k Key) (*View, bool) {
 
 // Endpoint is one pod (or one hand-made address) behind the Service, merged over all its slices and families.
 type Endpoint struct {
-	Pod         Key
-	IPs         []string         // sorted, IPv4 and IPv6
-	Ports       map[string]int32 // Service port name -> number in this pod
-	Ready       bool
-	Serving     bool
-	Terminating bool
-	Node        string
-	Zone        string
+	Pod         Key              `json:"pod,omitzero"`
+	IPs         []string         `json:"ips"`   // sorted, IPv4 and IPv6
+	Ports       map[string]int32 `json:"ports"` // Service port name -> number in this pod
+	Ready       bool             `json:"ready"`
+	Serving     bool             `json:"serving"`
+	Terminating bool             `json:"terminating,omitempty"`
+	Node        string           `json:"node,omitempty"`
+	Zone        string           `json:"zone,omitempty"`
 }
 
 // Endpoints returns every endpoint of the Service in a stable order. EndpointSlices are merged (a Service may have

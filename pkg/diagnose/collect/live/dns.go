@@ -260,16 +260,16 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// disagrees holds the addresses of one round against the endpoints of the Services asked for.
+// disagrees holds the addresses of one round against what the API has for the Services asked for.
 func disagrees(snap *diagnose.Snapshot, answers []diagnose.DNSAnswer) bool {
 	for _, k := range snap.Targets {
 		v, ok := snap.View(k)
-		if !ok || !v.Service.Headless() {
+		if !ok {
 			continue
 		}
 		name := fqdn(k, snap.Cluster.Domain)
 		for _, a := range answers {
-			if a.Name != name || a.Error != "" {
+			if a.Name != name || a.Error != "" || a.Type == "SRV" {
 				continue
 			}
 			if !slices.Equal(a.Addresses, wanted(v, a.Type == "AAAA")) {
@@ -280,18 +280,22 @@ func disagrees(snap *diagnose.Snapshot, answers []diagnose.DNSAnswer) bool {
 	return false
 }
 
-// wanted are the addresses that DNS should give for a headless Service: of the endpoints that are ready, or of all when
-// the Service publishes them (Kubernetes DNS-Based Service Discovery, section 2.4).
+// wanted are the addresses that DNS should give (Kubernetes DNS-Based Service Discovery, sections 2.3 and 2.4): the cluster IP; for a
+// headless Service those of the endpoints that are ready, or of all when the Service publishes them.
 func wanted(v *diagnose.View, six bool) []string {
-	var out []string
-	for _, e := range v.Endpoints() {
-		if !e.Ready && !v.Service.PublishNotReady {
-			continue
-		}
-		for _, ip := range e.IPs {
-			if a, err := netip.ParseAddr(ip); err == nil && a.Is4() != six {
-				out = append(out, ip)
+	var ips, out []string
+	if !v.Service.Headless() {
+		ips = v.Service.ClusterIPs
+	} else {
+		for _, e := range v.Endpoints() {
+			if e.Ready || v.Service.PublishNotReady {
+				ips = append(ips, e.IPs...)
 			}
+		}
+	}
+	for _, ip := range ips {
+		if a, err := netip.ParseAddr(ip); err == nil && a.Is4() != six {
+			out = append(out, ip)
 		}
 	}
 	slices.Sort(out)
