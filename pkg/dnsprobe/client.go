@@ -105,7 +105,7 @@ func (c *Client) Ask(ctx context.Context, server string, q Question) (*Answer, e
 
 // AskAll puts questions over one TCP connection, pipelined (RFC 7766 section 6.2.1.1), and returns one Result for each, in the
 // order of the questions. At most inFlight are on their way at a time; 0 means 16. A server that ends the connection after
-// answering some (CoreDNS does after 128 or when idle) is asked the rest over a new one. Timeout counts for each question.
+// answering some, as servers with a limit to questions or to idling do, is asked the rest over a new one. Timeout counts for each question.
 func (c *Client) AskAll(ctx context.Context, server string, questions []Question, inFlight int) []Result {
 	results := make([]Result, len(questions))
 	left := make([]int, len(questions))

@@ -211,7 +211,7 @@ func TestAskAll(t *testing.T) {
 	server := dnstest.Serve(t, cluster(t, 5))
 	dialer := dnstest.NewDialer(t)
 	client := dnsprobe.Client{Dial: dialer.DialContext}
-	questions := make([]dnsprobe.Question, 300) // more than a server like CoreDNS answers on one connection
+	questions := make([]dnsprobe.Question, 300) // more than the server answers on one connection
 	for i := range questions {
 		questions[i] = a(service)
 		switch i {

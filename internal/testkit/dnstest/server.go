@@ -53,7 +53,7 @@ func (s *Server) note(network string, m *dns.Msg) {
 }
 
 // Serve runs an honest server for the zones until the test ends. Names in no zone are REFUSED. A client's EDNS(0) payload size
-// is repeated, and UDP answers are cut to it, as CoreDNS does; a TCP connection ends after 128 questions, as CoreDNS's do.
+// is repeated, and UDP answers are cut to it, as CoreDNS does; a TCP connection ends after 128 questions, which CoreDNS does not.
 func Serve(t testing.TB, zones ...*Zone) *Server {
 	t.Helper()
 	listener, packets := listen(t)
