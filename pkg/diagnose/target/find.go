@@ -1,7 +1,6 @@
 package target
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,10 +174,16 @@ func (f *finder) lookup(name string) (string, bool) {
 
 // group turns the entries of one neighbourhood into targets: ports and policies are looked for within it.
 func (f *finder) group(g []entry) []Found {
+	ports := map[string]entry{}
+	for _, e := range g {
+		if _, ok := ports[e.key]; !ok && isPort(strings.TrimSpace(e.value)) {
+			ports[e.key] = e
+		}
+	}
 	var out []Found
 	var keys []string
 	for _, e := range g {
-		for _, fd := range f.entry(e, g) {
+		for _, fd := range f.entry(e, ports) {
 			out = append(out, fd)
 			keys = append(keys, e.key)
 		}
@@ -187,7 +192,7 @@ func (f *finder) group(g []entry) []Found {
 	return out
 }
 
-func (f *finder) entry(e entry, g []entry) []Found {
+func (f *finder) entry(e entry, ports map[string]entry) []Found {
 	var out []Found
 	s := sense(e.key)
 	for _, t := range Parse(e.value) {
@@ -196,7 +201,7 @@ func (f *finder) entry(e entry, g []entry) []Found {
 		}
 		fd := Found{Target: t, Source: e.source, Name: e.name, ConfigMap: e.configMap}
 		if t.Port == 0 && t.Scheme == "" {
-			fd.PortName, fd.Port = portBeside(e, g)
+			fd.PortName, fd.Port = portBeside(e, ports)
 		}
 		if strings.Contains(e.written, "_SERVICE_HOST") && strings.Contains(e.written, "$") {
 			fd.Token = safeWritten(e.written, t.Token)
@@ -232,21 +237,20 @@ func safeWritten(written, token string) string {
 }
 
 // portBeside looks in the neighbourhood for the port of a host that was written without one.
-func portBeside(e entry, g []entry) (name string, port int32) {
+func portBeside(e entry, ports map[string]entry) (name string, port int32) {
 	for _, want := range portNames(e.key) {
-		for _, o := range g {
-			if o.key != want || !isPort(strings.TrimSpace(o.value)) {
-				continue
-			}
-			n, err := strconv.ParseInt(strings.TrimSpace(o.value), 10, 32)
-			if err != nil {
-				continue
-			}
-			if e.source == SourceConfigMap {
-				return "", int32(n) // both stand in one file, under one key of the ConfigMap
-			}
-			return o.name, int32(n)
+		o, ok := ports[want]
+		if !ok {
+			continue
 		}
+		n, err := strconv.ParseInt(strings.TrimSpace(o.value), 10, 32)
+		if err != nil {
+			continue
+		}
+		if e.source == SourceConfigMap {
+			return "", int32(n) // both stand in one file, under one key of the ConfigMap
+		}
+		return o.name, int32(n)
 	}
 	return "", 0
 }
@@ -293,7 +297,7 @@ func (f *finder) dialled(fd *Found, e entry, s nameSense) bool {
 func onlyName(key string) bool {
 	ws := words(key)
 	for i := len(ws) - 1; i >= 0; i-- {
-		if ws[i] == "NAME" && i > 0 && slices.Contains([]string{"HOST", "DNS", "SERVER"}, ws[i-1]) {
+		if ws[i] == "NAME" && i > 0 && slices.Contains([]string{"HOST", "DNS"}, ws[i-1]) {
 			return slices.Contains(ws, "TLS") || slices.Contains(ws, "SSL")
 		}
 		if slices.Contains(addressWords, ws[i]) {
@@ -337,34 +341,37 @@ func close1(name string, candidates []string) []string {
 	return slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return distance(name, c, limit) > limit })
 }
 
-// addPolicies gives each target the policy whose name begins most like its own; one that shares nothing counts only when it is the only
-// policy, and only one host is dialled.
+// addPolicies gives each policy that is mentioned to the targets whose names begin most like its own. One that shares nothing with any
+// target counts only when a single host is dialled. A target between two different policies gets none.
 func (f *finder) addPolicies(out []Found, keys []string, g []entry) {
-	type mention struct{ key, policy string }
-	var ms []mention
-	for _, e := range g {
-		if p := policyIn(e.key, e.value); p != "" {
-			ms = append(ms, mention{e.key, p})
-		}
-	}
 	hosts := map[string]bool{}
 	for _, fd := range out {
 		hosts[fd.Host] = true
 	}
-	for i := range out {
-		best, policy := -1, ""
-		for _, m := range ms {
-			switch n := sharedWords(keys[i], m.key); {
-			case n > best:
-				best, policy = n, m.policy
-			case n == best && m.policy != policy:
-				policy = ""
+	best := make([]int, len(out))
+	mentions := 0
+	for _, e := range g {
+		policy := policyIn(e.key, e.value)
+		if policy == "" || len(out) == 0 || mentions == maxFound {
+			continue
+		}
+		mentions++
+		most := 0
+		for _, k := range keys {
+			most = max(most, sharedWords(k, e.key))
+		}
+		for i := range out {
+			n := sharedWords(keys[i], e.key)
+			switch {
+			case n < most, most == 0 && len(hosts) > 1, n < best[i]:
+			case n == best[i] && out[i].Policy != "" && out[i].Policy != policy:
+				out[i].Policy = ""
+			default:
+				best[i], out[i].Policy = n, policy
 			}
 		}
-		if best == 0 && len(hosts) > 1 {
-			policy = ""
-		}
-		out[i].Policy = cmp.Or(policy, out[i].Policy)
+	}
+	for i := range out {
 		if out[i].Policy != "" && out[i].Scheme == "" {
 			out[i].GRPC = true
 		}
