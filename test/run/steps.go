@@ -90,7 +90,13 @@ func (s suite) lint(ctx context.Context, out io.Writer) error {
 	}
 	config := filepath.Join(s.root, ".golangci.yml")
 	return s.each(ctx, out, func(m module) error {
-		return m.command(bin, "run", "--allow-parallel-runners", "--config", config, "./...").run(ctx, out)
+		argv := []string{bin, "run", "--allow-parallel-runners", "--config", config}
+		if m.heavy {
+			// With types, a few files of ours would have all of Kubernetes analysed
+			// from source: minutes. The build of the lab type-checks them anyway.
+			argv = append(argv, "--enable-only", "copyloopvar,depguard,ineffassign,misspell,nolintlint")
+		}
+		return m.command(append(argv, "./...")...).run(ctx, out)
 	})
 }
 
