@@ -137,8 +137,8 @@ func (v *View) Zone(node string) string {
 	return ""
 }
 
-// Selected returns the pods that the Service's selector matches, finished pods left out. A Service without a selector
-// selects nothing.
+// Selected returns the pods that the Service's selector matches, by name, finished pods left out. A Service without a
+// selector selects nothing.
 func (v *View) Selected() []*Pod {
 	if len(v.Service.Selector) == 0 {
 		return nil
@@ -150,6 +150,7 @@ func (v *View) Selected() []*Pod {
 			out = append(out, p)
 		}
 	}
+	slices.SortFunc(out, func(a, b *Pod) int { return a.Key.Compare(b.Key) }) // an API server promises no order
 	return out
 }
 

@@ -1,6 +1,8 @@
 package checks_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -365,12 +365,14 @@ func build[T any](t testing.TB, defaults, override map[string]any) T {
 		}
 	}
 	expand(m)
-	b, err := yaml.Marshal(m)
+	b, err := json.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out T
-	if err := yaml.UnmarshalStrict(b, &out); err != nil {
+	strict := json.NewDecoder(bytes.NewReader(b))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&out); err != nil {
 		t.Fatalf("%T: %v\n%s", out, err, b)
 	}
 	return out

@@ -127,7 +127,7 @@ func dialsAll(ts []diagnose.Target) string {
 	return list(out)
 }
 
-// owners groups pods by the workload that they belong to, in the order of first sight.
+// owners groups pods by the workload that they belong to, both sorted by name.
 func owners(pods []*diagnose.Pod) (order []diagnose.Owner, byOwner map[diagnose.Owner][]*diagnose.Pod) {
 	byOwner = map[diagnose.Owner][]*diagnose.Pod{}
 	for _, p := range pods {
@@ -139,6 +139,9 @@ func owners(pods []*diagnose.Pod) (order []diagnose.Owner, byOwner map[diagnose.
 			order = append(order, o)
 		}
 		byOwner[o] = append(byOwner[o], p)
+	}
+	for _, ps := range byOwner {
+		slices.SortFunc(ps, func(a, b *diagnose.Pod) int { return a.Key.Compare(b.Key) })
 	}
 	slices.SortFunc(order, func(a, b diagnose.Owner) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
