@@ -107,8 +107,8 @@ func run(ctx context.Context, s settings, host string, listener net.Listener) er
 			return errors.Join(err, listener.Close())
 		}
 		defer conn.Close()
-		// Connecting now rather than at the first call lets round_robin reach all backends before it has to choose.
-		conn.Connect()
+		// No connection before the first request: deployed together with its backends, a frontend that asked DNS now would
+		// find the few that are ready by then, and stock gRPC asks no second time while those serve.
 		mux.Handle(pattern, Handler(host, conn))
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

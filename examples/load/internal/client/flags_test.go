@@ -3,6 +3,8 @@ package client
 import (
 	"bytes"
 	"errors"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -90,6 +92,26 @@ func TestHelp(t *testing.T) {
 	}
 	if _, err := readFlags(env); !errors.Is(err, pflag.ErrHelp) || !strings.Contains(stderr.String(), "--policy") {
 		t.Errorf("--help: %v, printed:\n%s", err, stderr)
+	}
+}
+
+func TestTheReadmeListsEveryFlag(t *testing.T) {
+	env, usage := environment("", "--help")
+	if _, err := readFlags(env); !errors.Is(err, pflag.ErrHelp) {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(usage.String(), -1)
+	if len(flags) < 9 {
+		t.Errorf("the usage shows only %d flags:\n%s", len(flags), usage)
+	}
+	for _, flag := range flags {
+		if !strings.Contains(string(readme), "`"+flag[1]) {
+			t.Errorf("the README does not list %s", flag[1])
+		}
 	}
 }
 
