@@ -31,21 +31,27 @@ type liveObject struct {
 	done  []string       // the changes, as words
 }
 
-// read returns the object, each once; nil without an error when offline.
+// read returns the object; nil when offline. Each object is asked for once, and an error is returned once: afterwards
+// the object counts as offline.
 func (b *builder) read(kind, namespace, name string) (*liveObject, error) {
 	if b.o.Workload == nil {
 		return nil, nil
 	}
 	id := strings.Join([]string{kind, namespace, name}, "/")
 	if o, ok := b.objects[id]; ok {
+		if o.live == nil {
+			return nil, nil
+		}
 		return o, nil
 	}
 	raw, err := b.o.Workload(kind, namespace, name)
 	if err != nil {
+		b.unread(id, kind, namespace, name)
 		return nil, err
 	}
 	o, err := newLive(kind, namespace, name, raw)
 	if err != nil {
+		b.unread(id, kind, namespace, name)
 		return nil, err
 	}
 	b.remember(id, o)
@@ -58,7 +64,11 @@ func (b *builder) offline(w diagnose.Workload) *liveObject {
 	if o, ok := b.objects[id]; ok {
 		return o
 	}
-	o := &liveObject{kind: w.Kind, ref: w.Ref(), namespace: w.Namespace, patch: map[string]any{}}
+	return b.unread(id, w.Kind, w.Namespace, w.Name)
+}
+
+func (b *builder) unread(id, kind, namespace, name string) *liveObject {
+	o := &liveObject{kind: kind, ref: diagnose.ShortKind(kind) + "/" + name, namespace: namespace, patch: map[string]any{}}
 	b.remember(id, o)
 	return o
 }

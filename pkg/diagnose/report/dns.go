@@ -147,7 +147,11 @@ func dnsCells(a diagnose.DNSAnswer, rounds bool) []span {
 	if a.Size > 0 {
 		size = fmt.Sprintf("%d B", a.Size)
 	}
-	c = append(c, rcode, txt("%d", records(a)), txt("%d s", a.TTL), txt("%s", a.Transport), txt("%s", size), txt("%s", micros(a.RTTMicros)))
+	ttl := ""
+	if records(a) > 0 {
+		ttl = fmt.Sprintf("%d s", a.TTL)
+	}
+	c = append(c, rcode, txt("%d", records(a)), txt("%s", ttl), txt("%s", a.Transport), txt("%s", size), txt("%s", micros(a.RTTMicros)))
 	for _, udp := range []int{512, 1232, 4096} {
 		c = append(c, truncation(a, udp))
 	}

@@ -123,7 +123,7 @@ func (p *printer) flowCell(conns int, rate *float64) span {
 func (p *printer) shorten(pods []diagnose.Key) []string {
 	out := make([]string, len(pods))
 	for i, k := range pods {
-		out[i] = p.visible(k.Name)
+		out[i] = p.visible(cmp.Or(k.Name, "(no pod)"))
 	}
 	if len(out) < 2 {
 		return out

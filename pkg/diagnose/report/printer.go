@@ -203,10 +203,13 @@ func (p *printer) table(indent int, cols []column, rows [][]span) {
 	}
 }
 
-// plural writes "1 pod", "3 pods".
+// plural writes "1 pod", "3 pods", "2 addresses".
 func plural(n int, word string) string {
-	if n == 1 {
-		return fmt.Sprintf("1 %s", word)
+	switch {
+	case n == 1:
+		return "1 " + word
+	case strings.HasSuffix(word, "s"):
+		return fmt.Sprintf("%d %ses", n, word)
 	}
 	return fmt.Sprintf("%d %ss", n, word)
 }

@@ -65,7 +65,7 @@ func (p *printer) probe(pr diagnose.ProbeSpread) {
 	p.prose(4, []span{{strong, "via " + pr.Via}, txt("  ")}, fmt.Sprintf("from %s to %s", pr.From, pr.Target))
 	p.prose(4, nil, probeWords(pr))
 	if st := pr.Statistic; st != nil {
-		p.prose(4, nil, fmt.Sprintf("%s: %s", stateWords(pr.State), statisticWords(st)))
+		p.prose(4, nil, fmt.Sprintf("%s: %s", stateWords(pr.State), statisticWords(st, "")))
 	}
 	rows := slices.Clone(pr.Rows)
 	slices.SortStableFunc(rows, func(a, b diagnose.ProbeRow) int { return cmp.Or(cmp.Compare(b.Calls, a.Calls), a.Pod.Compare(b.Pod)) })

@@ -128,11 +128,11 @@ func (p *printer) statistic(s diagnose.Spread) {
 		return
 	}
 	p.blank()
-	text := statisticWords(s.Statistic)
+	during := ""
 	if s.Basis == "bytes" && s.IntervalSeconds > 0 {
-		text += fmt.Sprintf(" in %.3g s", s.IntervalSeconds)
+		during = fmt.Sprintf(" in %.3g s", s.IntervalSeconds)
 	}
-	p.prose(4, []span{{faint, "spread  "}}, fmt.Sprintf("%s by %s: %s", stateWords(s.State), s.Basis, text))
+	p.prose(4, []span{{faint, "spread  "}}, fmt.Sprintf("%s by %s: %s", stateWords(s.State), s.Basis, statisticWords(s.Statistic, during)))
 }
 
 func stateWords(s diagnose.SpreadState) string {
@@ -149,8 +149,9 @@ func stateWords(s diagnose.SpreadState) string {
 	return string(s)
 }
 
-func statisticWords(st *diagnose.Statistic) string {
-	sample := fmt.Sprintf("n = %.0f %s over %s, largest share %.0f %%", st.N, st.Unit, plural(st.Pods, "pod"), 100*st.MaxShare)
+// statisticWords writes a statistic with its sample; during is how long it was taken, if that matters.
+func statisticWords(st *diagnose.Statistic, during string) string {
+	sample := fmt.Sprintf("n = %.0f %s%s over %s, largest share %.0f %%", st.N, st.Unit, during, plural(st.Pods, "pod"), 100*st.MaxShare)
 	switch {
 	case st.Name == "jain" && st.Pods > 0:
 		return fmt.Sprintf("Jain's index %.2f (1 is even, %.2f is one pod), %s", st.Value, 1/float64(st.Pods), sample)

@@ -60,7 +60,7 @@ func (p *printer) overview(services []diagnose.ServiceReport) {
 			parts = append(parts, fmt.Sprintf("%d %s", n, v.word))
 		}
 	}
-	p.line(2, span{strong, plural(len(services), "Service")}, txt(": %s", strings.Join(parts, ", ")))
+	p.prose(2, []span{{strong, plural(len(services), "Service")}, txt(": ")}, strings.Join(parts, ", "))
 }
 
 func (p *printer) mark(v diagnose.VerdictState) span {
@@ -278,6 +278,9 @@ func (p *printer) block(title, text string) {
 // closing says how much was looked at: checks that passed, and those that did not run with the reason.
 func (p *printer) closing(s diagnose.ServiceReport) {
 	head := []span{{good, p.ok}, txt(" ")}
+	if len(s.Passed) == 0 {
+		head[0] = span{doubt, p.doubt}
+	}
 	text := plural(len(s.Passed), "check") + " passed"
 	if p.o.Wide && len(s.Passed) > 0 {
 		text += ": " + strings.Join(s.Passed, ", ")

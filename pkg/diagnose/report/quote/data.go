@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -46,25 +47,20 @@ func YAML(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := escape(raw, yamlEscape)
-	if bytes.Equal(b, raw) { // else the line below fails: YAML knows DEL and C1 as escapes only
-		out, err := yaml.JSONToYAML(raw)
-		if err != nil {
-			return nil, fmt.Errorf("encode YAML: %w", err)
-		}
-		if clean(string(out)) {
-			return out, nil
-		}
+	// Text with DEL or C1 in it is no YAML before it is escaped; a key beyond 1024 characters is none in JSON's style.
+	if out, err := yaml.JSONToYAML(raw); err == nil && clean(string(out)) {
+		return out, nil
 	}
-	var doc yamlnode.Node
-	if err := yamlnode.Unmarshal(b, &doc); err != nil { // JSON is YAML but for surrogate pairs, and those are \U now
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	doc, err := node(dec)
+	if err != nil {
 		return nil, fmt.Errorf("encode YAML: %w", err)
 	}
-	quoteAll(&doc)
 	var quoted bytes.Buffer
 	enc := yamlnode.NewEncoder(&quoted)
 	enc.SetIndent(2)
-	if err := enc.Encode(&doc); err != nil {
+	if err := enc.Encode(doc); err != nil {
 		return nil, fmt.Errorf("encode YAML: %w", err)
 	}
 	return escape(quoted.Bytes(), yamlEscape), nil
@@ -87,14 +83,35 @@ func clean(doc string) bool {
 	return true
 }
 
-func quoteAll(n *yamlnode.Node) {
-	n.Style &^= yamlnode.FlowStyle
-	for _, c := range n.Content {
-		quoteAll(c)
+// node reads the next JSON value as a YAML node, with its strings in double quotes.
+func node(dec *json.Decoder) (*yamlnode.Node, error) {
+	t, err := dec.Token()
+	if err != nil {
+		return nil, err
 	}
-	if n.Kind == yamlnode.ScalarNode && n.Tag == "!!str" {
-		n.Style = yamlnode.DoubleQuotedStyle
+	switch t := t.(type) {
+	case json.Delim:
+		n := &yamlnode.Node{Kind: yamlnode.SequenceNode}
+		if t == '{' {
+			n.Kind = yamlnode.MappingNode
+		}
+		for dec.More() { // a mapping's content is key, value, key, value
+			c, err := node(dec)
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, c)
+		}
+		_, err := dec.Token()
+		return n, err
+	case string:
+		return &yamlnode.Node{Kind: yamlnode.ScalarNode, Tag: "!!str", Style: yamlnode.DoubleQuotedStyle, Value: t}, nil
+	case json.Number:
+		return &yamlnode.Node{Kind: yamlnode.ScalarNode, Value: t.String()}, nil
+	case bool:
+		return &yamlnode.Node{Kind: yamlnode.ScalarNode, Value: strconv.FormatBool(t)}, nil
 	}
+	return &yamlnode.Node{Kind: yamlnode.ScalarNode, Value: "null"}, nil
 }
 
 // escape rewrites what must not be shown. All of it stands inside double quotes: outside of them JSON, and YAML whose
