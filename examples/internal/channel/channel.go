@@ -6,6 +6,7 @@ package channel
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -86,7 +87,7 @@ func reportingDialer(report func(string, error)) func(context.Context, string) (
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err != nil {
 			// A dial that we cancelled ourselves says nothing about the other side.
-			if ctx.Err() == nil || context.Cause(ctx) == context.DeadlineExceeded {
+			if !errors.Is(ctx.Err(), context.Canceled) {
 				report(address, err)
 			}
 			return nil, fmt.Errorf("dial: %w", err)
