@@ -41,6 +41,7 @@ type Server struct {
 	log      []Request
 	unserved map[string]bool // groups
 	pageSize int
+	jsonOnly bool
 	mux      *http.ServeMux
 }
 
@@ -127,6 +128,13 @@ func (s *Server) PageSize(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pageSize = n
+}
+
+// JSONOnly makes the server answer in JSON whatever is asked for, as servers without protobuf do.
+func (s *Server) JSONOnly() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jsonOnly = true
 }
 
 // wrapped is implemented by the builders.
@@ -382,10 +390,13 @@ func cut(keys []string, token string, limit int) (page []string, next string) {
 
 // object answers in the first media type of Accept that the server has.
 func (s *Server) object(w *response, r *http.Request, res *resourceType, obj runtime.Object) {
+	s.mu.Lock()
+	plain := s.jsonOnly
+	s.mu.Unlock()
 	mediaType := runtime.ContentTypeJSON
 	for a := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
 		a, _, _ = strings.Cut(strings.TrimSpace(a), ";")
-		if a == runtime.ContentTypeProtobuf || a == runtime.ContentTypeJSON {
+		if a == runtime.ContentTypeProtobuf && !plain || a == runtime.ContentTypeJSON {
 			mediaType = a
 			break
 		}
