@@ -25,11 +25,13 @@ import (
 	"github.com/coredns/coredns/coremain"
 )
 
-// order is the chain a query passes through, outermost first: the stock
-// order of plugin.cfg restricted to the plugins above.
+// order is the chain a query passes through, outermost first: the stock order
+// of plugin.cfg restricted to the plugins above. But template, which answers
+// for names outside of the cluster, takes the place of a forward to outside
+// servers: after kubernetes, not before it.
 var order = []string{
 	"reload", "bufsize", "ready", "health", "prometheus", "errors", "log", "loadbalance",
-	"rewrite", "cache", "template", "kubernetes", "forward",
+	"rewrite", "cache", "kubernetes", "template", "forward",
 }
 
 func main() {

@@ -169,7 +169,9 @@ func NewConfig(dir state.Dir, auditPolicyFile string) Config {
 			"--service-account-private-key-file="+p("sa.key"), "--root-ca-file="+p("ca.crt"),
 			"--use-service-account-credentials=true",
 			// Pod ranges are fixed by the lab's routes.
-			"--allocate-node-cidrs=false"),
+			"--allocate-node-cidrs=false",
+			// The default is a directory of the machine's, which it would make.
+			"--flex-volume-plugin-dir="+filepath.Join(dir.Control(), "volume-plugins")),
 		Scheduler: component(p("scheduler.kubeconfig")),
 	}
 }
