@@ -33,7 +33,7 @@ type app struct {
 // Main runs the plugin with args (without the program's name) and returns its exit code. It ends early, with what it
 // has, when ctx is cancelled.
 func Main(ctx context.Context, args []string, st Streams) int {
-	a := &app{Streams: st, config: genericclioptions.NewConfigFlags(true)}
+	a := &app{Streams: st, config: configFlags()}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(st.In)
@@ -41,6 +41,8 @@ func Main(ctx context.Context, args []string, st Streams) int {
 	root.SetErr(st.Err)
 	return int(finish(ctx, st.Err, root.ExecuteContext(ctx)))
 }
+
+func configFlags() *genericclioptions.ConfigFlags { return genericclioptions.NewConfigFlags(true) }
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{

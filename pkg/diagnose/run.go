@@ -31,7 +31,21 @@ func Run(snap *Snapshot, opt Options) Report {
 		r.Services = append(r.Services, runService(v, opt))
 	}
 	r.Status = status(r.Services, opt.FailOn)
+	if r.Status == StatusOK && opt.halfSeen(r.Gaps) {
+		r.Status = StatusPartial
+	}
 	return r
+}
+
+// halfSeen reports whether something that was refused or failed belongs to a group of facts that a check at or above the threshold
+// needs: such a check ran, but on less than there is.
+func (o Options) halfSeen(gaps []Gap) bool {
+	return slices.ContainsFunc(gaps, func(g Gap) bool {
+		return (g.State == Denied || g.State == Failed) && slices.ContainsFunc(o.Checks, func(c Check) bool {
+			_, skipped := o.Skip[c.ID]
+			return !skipped && c.Severity >= o.FailOn && slices.Contains(c.Needs, g.Fact)
+		})
+	})
 }
 
 func missing(k Key, s Status) ServiceReport {

@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseSelection(t *testing.T) {
+	for _, tc := range []struct {
+		args     string
+		selector string
+		names    []string
+		err      string
+	}{
+		{args: "svc/a", names: []string{"a"}},
+		{args: "svc/a service/b SERVICES/c svc/a", names: []string{"a", "b", "c"}},
+		{args: "svc a b", names: []string{"a", "b"}},
+		{args: "services.v1 a", names: []string{"a"}},
+		{args: "a", names: []string{"a"}},
+		{args: "svc"},
+		{args: "svc", selector: "app=x"},
+		{selector: "app=x"},
+		{err: "which Service?"},
+		{args: "svc svc/a", err: "names a type twice"},
+		{args: "pod/a", err: "pod/a is not a Service"},
+		{args: "svc/", err: "is not a Service: write svc/NAME"},
+		{args: "svc/a/b", err: "is not a Service: write svc/NAME"},
+		{args: "svc/a", selector: "app=x", err: "cannot be combined"},
+	} {
+		got, err := parseSelection("diagnose", strings.Fields(tc.args), tc.selector)
+		if tc.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%q: got error %v, want %q", tc.args, err, tc.err)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(got.names, tc.names) || got.selector != tc.selector {
+			t.Errorf("%q: got %+v, %v", tc.args, got, err)
+		}
+	}
+}
