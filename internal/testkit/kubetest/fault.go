@@ -13,7 +13,7 @@ import (
 
 // Fault makes matching requests go wrong. Of several that match, the one added last counts.
 type Fault struct {
-	// What matches: an empty field matches everything. AllNamespaces matches only requests over all namespaces, Continued only
+	// What matches: an empty field matches everything; the Group "core" matches the one without a name. AllNamespaces matches only requests over all namespaces, Continued only
 	// pages after the first.
 	Verb, Group, Resource, Sub, Namespace, Name string
 	AllNamespaces, Continued                    bool
@@ -68,7 +68,11 @@ func (s *Server) faultLocked(r Request) *Fault {
 
 func (f *Fault) matches(r Request) bool {
 	fits := func(want, got string) bool { return want == "" || want == got }
-	return fits(f.Verb, r.Verb) && fits(f.Group, r.Group) && fits(f.Resource, r.Resource) && fits(f.Sub, r.Sub) && fits(f.Namespace, r.Namespace) &&
+	group := r.Group
+	if r.Resource != "" && group == "" {
+		group = "core"
+	}
+	return fits(f.Verb, r.Verb) && fits(f.Group, group) && fits(f.Resource, r.Resource) && fits(f.Sub, r.Sub) && fits(f.Namespace, r.Namespace) &&
 		fits(f.Name, r.Name) && (!f.AllNamespaces || r.Namespace == "") && (!f.Continued || r.Continue)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/version"
 )
 
 const (
@@ -20,7 +21,10 @@ const (
 	maxWait = 5 * time.Second
 )
 
-var errCallTimeout = errors.New("the time of one call is up")
+var (
+	errCallTimeout  = errors.New("the time of one call is up")
+	errNoConnection = errors.New("no connection in the time of one call")
+)
 
 // query is a list or a get with its parameters.
 type query struct {
@@ -37,7 +41,7 @@ func (s *Session) call(ctx context.Context, q query, params map[string]string, o
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
-		return s.failure(ctx, q.Op, ctx.Err(), attempt{})
+		return s.failure(ctx, q.Op, ctx.Err(), &attempt{})
 	}
 	tries := q.tries
 	if tries == 0 {
@@ -58,25 +62,33 @@ func (s *Session) call(ctx context.Context, q query, params map[string]string, o
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return s.failure(ctx, q.Op, ctx.Err(), attempt{})
+			return s.failure(ctx, q.Op, ctx.Err(), &attempt{})
 		}
 	}
 }
 
 // try makes one request. The logger is off: client-go would write about broken answers to stderr, which belongs to the caller.
-func (s *Session) try(ctx context.Context, op Op, params map[string]string, obj runtime.Object) (attempt, error) {
-	var a attempt
+func (s *Session) try(ctx context.Context, op Op, params map[string]string, obj runtime.Object) (*attempt, error) {
+	a := &attempt{}
 	cctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, errCallTimeout)
 	defer cancel()
 	req := s.rest.Get().AbsPath(op.path()...).MaxRetries(0)
 	for k, v := range params {
 		req = req.Param(k, v)
 	}
-	err := req.Do(logr.NewContext(withAttempt(cctx, &a), logr.Discard())).Into(obj)
-	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(cctx), errCallTimeout) {
-		err = errors.Join(errCallTimeout, err)
+	err := req.Do(logr.NewContext(withAttempt(cctx, a), logr.Discard())).Into(obj)
+	return a, timedOut(ctx, cctx, a, err)
+}
+
+// timedOut marks an error that is due to the time of one call; without a connection by then, none is to be had.
+func timedOut(run, call context.Context, a *attempt, err error) error {
+	switch {
+	case err == nil || run.Err() != nil || !errors.Is(context.Cause(call), errCallTimeout):
+		return err
+	case !a.connected.Load():
+		return errors.Join(errNoConnection, err)
 	}
-	return a, err
+	return errors.Join(errCallTimeout, err)
 }
 
 // pause says whether a failed call is worth another try, and after how long: the server's Retry-After, else a doubling wait with
@@ -153,15 +165,21 @@ func get[P interface {
 	return obj, nil
 }
 
-// raw reads a JSON document that is no API object; once, and without naming an operation.
-func (s *Session) raw(ctx context.Context, path string, into any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, errCallTimeout)
+// serverVersion asks for the version of the API server: a document that is no API object.
+func (s *Session) serverVersion(ctx context.Context) (string, error) {
+	op := Op{Verb: "get", Resource: Resource{Name: "/version", Cluster: true}}
+	a := &attempt{}
+	cctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, errCallTimeout)
 	defer cancel()
-	b, err := s.rest.Get().AbsPath(path).MaxRetries(0).Do(logr.NewContext(ctx, logr.Discard())).Raw()
+	b, err := s.rest.Get().AbsPath("/version").MaxRetries(0).Do(logr.NewContext(withAttempt(cctx, a), logr.Discard())).Raw()
 	if err != nil {
-		return err
+		return "", s.failure(ctx, op, timedOut(ctx, cctx, a, err), a)
 	}
-	return json.Unmarshal(b, into)
+	var v version.Info
+	if err := json.Unmarshal(b, &v); err != nil {
+		return "", garbage(op)
+	}
+	return v.GitVersion, nil
 }
 
 func kindOf(err error) Kind {

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/version"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -21,7 +21,6 @@ import (
 // api makes the first wave of requests, all side by side. The number of requests depends on the options alone.
 func (c *collector) api(ctx context.Context) {
 	var g errgroup.Group
-	g.Go(func() error { c.version(ctx); return nil })
 	g.Go(func() error { c.snap.Services = fetch(ctx, c, diagnose.FactServices, c.services); return nil })
 	g.Go(func() error { c.snap.Slices = fetch(ctx, c, diagnose.FactSlices, c.slices); return nil })
 	g.Go(func() error { c.snap.Nodes = fetch(ctx, c, diagnose.FactNodes, c.nodes); return nil })
@@ -62,11 +61,23 @@ func (c *collector) gap(fact diagnose.FactName, subject string, s diagnose.Statu
 	c.gaps = append(c.gaps, diagnose.Gap{Fact: fact, Subject: subject, Status: s})
 }
 
-func (c *collector) version(ctx context.Context) {
-	var v version.Info
-	if err := c.session.raw(ctx, "/version", &v); err == nil {
-		c.snap.Cluster.Version = v.GitVersion
+// hello asks for the server's version before anything else. It says at once whether the server can be reached and takes the
+// credentials, and it opens the connection on which all lists then run: asked for side by side on a cold client they would open one
+// each, with a TLS handshake each.
+func (c *collector) hello(ctx context.Context) error {
+	v, err := c.session.serverVersion(ctx)
+	c.snap.Cluster.Version = v
+	ce, ok := errors.AsType[*CallError](err)
+	if !ok || ce.Kind != KindUnreachable && ce.Kind != KindUnauthorized {
+		return nil // a server may refuse its version and answer everything else
 	}
+	for _, st := range []*diagnose.Status{
+		&c.snap.Services.Status, &c.snap.Slices.Status, &c.snap.Pods.Status, &c.snap.Nodes.Status, &c.snap.Workloads.Status, &c.snap.Metrics.Status,
+	} {
+		*st = ce.Status
+	}
+	c.fails = append(c.fails, ce)
+	return c.fatal()
 }
 
 // services lists all Services of the namespace: besides the targets their neighbours matter, for nearest names, for twins and for what

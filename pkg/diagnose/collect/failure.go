@@ -38,10 +38,10 @@ func (s *Session) Failure(ctx context.Context, op Op, err error) *CallError {
 	if ce, ok := errors.AsType[*CallError](err); ok {
 		return ce
 	}
-	return s.failure(ctx, op, err, attempt{})
+	return s.failure(ctx, op, err, &attempt{})
 }
 
-func (s *Session) failure(ctx context.Context, op Op, err error, a attempt) *CallError {
+func (s *Session) failure(ctx context.Context, op Op, err error, a *attempt) *CallError {
 	e := &CallError{Op: op, Err: err}
 	e.Kind = s.kind(ctx, err)
 	e.State = diagnose.Failed
@@ -66,7 +66,7 @@ func (s *Session) failure(ctx context.Context, op Op, err error, a attempt) *Cal
 	case KindTimeout:
 		e.Reason, e.Status.Hint = fmt.Sprintf("no answer within %s to: %s", s.callTimeout, op), hintTimeout
 	case KindUnreachable:
-		e.Reason, e.Status.Hint = unreachable(err)
+		e.Reason, e.Status.Hint = s.unreachable(err)
 	case KindBroken:
 		e.Reason, e.Status.Hint = "the connection broke in the middle of the answer to: "+op.String(), hintAnotherR
 	case KindStopped:
@@ -86,6 +86,8 @@ func (s *Session) kind(ctx context.Context, err error) Kind {
 	switch {
 	case ctx.Err() != nil:
 		return KindStopped
+	case errors.Is(err, errNoConnection):
+		return KindUnreachable
 	case errors.Is(err, errCallTimeout), errors.Is(err, context.DeadlineExceeded):
 		return KindTimeout
 	case isStatus(err):
@@ -144,8 +146,14 @@ func statusKind(err error) Kind {
 func isTLS(err error) bool {
 	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) ||
 		errors.As(err, new(x509.HostnameError)) || errors.As(err, new(x509.CertificateInvalidError)) ||
-		errors.As(err, new(tls.RecordHeaderError)) || errors.As(err, new(tls.AlertError)) ||
+		errors.As(err, new(tls.RecordHeaderError)) || isAlert(err) ||
 		strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
+}
+
+// isAlert: the other side ended the TLS handshake. crypto/tls gives such errors no exported type but their operation.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // isBroken recognises connections that ended early; client-go hides the HTTP/2 form behind a text.
@@ -155,15 +163,17 @@ func isBroken(err error) bool {
 		strings.Contains(err.Error(), "http2: ")
 }
 
-func unreachable(err error) (reason, hint string) {
+func (s *Session) unreachable(err error) (reason, hint string) {
 	switch {
+	case errors.Is(err, errNoConnection):
+		return fmt.Sprintf("no connection within %s", s.callTimeout), hintNetwork
 	case errors.As(err, new(x509.HostnameError)):
 		return "its certificate is for another host name", hintCerts
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return "its certificate is signed by an authority that is not trusted", hintCerts
 	case errors.As(err, new(x509.CertificateInvalidError)):
 		return "its certificate is not valid, or no longer", hintCerts
-	case errors.As(err, new(tls.AlertError)):
+	case isAlert(err):
 		return "it refused the TLS handshake", "the context's client certificate may be missing or expired"
 	case isTLS(err):
 		return "it does not speak TLS", "check the scheme and port of the context's server"

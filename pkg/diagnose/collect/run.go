@@ -94,6 +94,9 @@ func (c *collector) run(ctx context.Context, stages []Stage) error {
 	if c.opt.Selector != "" {
 		c.selected = map[diagnose.Key]bool{}
 	}
+	if err := c.hello(ctx); err != nil {
+		return err
+	}
 	c.api(ctx)
 	if err := c.fatal(); err != nil {
 		return err
@@ -103,6 +106,9 @@ func (c *collector) run(ctx context.Context, stages []Stage) error {
 		return err
 	}
 	for _, st := range stages {
+		if ctx.Err() != nil {
+			break // Run says so
+		}
 		if err := st(ctx, c.session, c.snap); err != nil {
 			return c.stageError(err)
 		}

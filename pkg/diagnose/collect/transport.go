@@ -3,21 +3,24 @@ package collect
 import (
 	"context"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // attempt is what the transport tells the caller about one request beyond what client-go's errors keep.
 type attempt struct {
 	retryAfter time.Duration
-	mediaType  string
+	connected  atomic.Bool
 }
 
 type attemptKey struct{}
 
 func withAttempt(ctx context.Context, a *attempt) context.Context {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) }})
 	return context.WithValue(ctx, attemptKey{}, a)
 }
 
@@ -32,7 +35,6 @@ func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.session.count(r)
 	resp, err := c.next.RoundTrip(r)
 	if a, ok := r.Context().Value(attemptKey{}).(*attempt); ok && resp != nil {
-		a.mediaType = resp.Header.Get("Content-Type")
 		a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return resp, err
