@@ -120,7 +120,7 @@ func (v *View) Spread() Spread {
 	for _, r := range v.Probes.Value {
 		s.Probes = append(s.Probes, v.probeSpread(r))
 	}
-	if len(s.Rows) == 1 && s.Rows[0].Ready {
+	if s.readyRows() == 1 {
 		s.State = SpreadSingle
 		return s
 	}
@@ -241,7 +241,7 @@ func (s *Spread) judge() {
 			cpus = append(cpus, float64(*r.CPU))
 		}
 	}
-	if len(rates) >= 2 && s.Unseen == 0 {
+	if len(rates) >= 2 && len(rates) == s.readyRows() { // a pod without a rate is not a pod without traffic
 		s.Basis = "bytes"
 		s.Statistic = jain(rates, "bytes/s")
 		switch st := s.Statistic; {

@@ -1,6 +1,9 @@
 package diagnose
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // verdict answers "is my load balanced?" from the strongest thing known: no pods, then traffic as seen, then the
 // findings, then what could not be seen.
@@ -50,8 +53,8 @@ func probed(s Spread) (Verdict, bool) {
 		case p.State == SpreadOnePod && p.Channels == 1:
 			return Verdict{VerdictPinned, fmt.Sprintf("%d probe calls over one channel landed on 1 of %d ready pods", p.Calls, p.Statistic.Pods)}, true
 		case p.State == SpreadUneven || p.State == SpreadOnePod:
-			return Verdict{VerdictUneven, fmt.Sprintf("%d probe calls over %d channels reached %d of %d ready pods", p.Calls, p.Channels,
-				p.Statistic.Active, p.Statistic.Pods)}, true
+			return Verdict{VerdictUneven, fmt.Sprintf("%d probe calls over %d channels reached %d of %d ready pods, the busiest with %.0f%% of them",
+				p.Calls, p.Channels, p.Statistic.Active, p.Statistic.Pods, 100*p.Statistic.MaxShare)}, true
 		}
 	}
 	return Verdict{}, false
@@ -60,6 +63,9 @@ func probed(s Spread) (Verdict, bool) {
 func judged(v *View, r ServiceReport, failOn Severity) Verdict {
 	if len(r.Findings) > 0 && r.Findings[0].Severity >= failOn {
 		return Verdict{VerdictSuspect, r.Findings[0].Summary}
+	}
+	if v.Service.Type == "ExternalName" {
+		return Verdict{VerdictUnknown, "an ExternalName Service: what balances its calls is outside of what was looked at"}
 	}
 	for _, s := range r.Skipped {
 		if s.Kind == SkipNoFact && s.Severity >= failOn {
@@ -76,7 +82,10 @@ func judged(v *View, r ServiceReport, failOn Severity) Verdict {
 		return Verdict{VerdictOK, fmt.Sprintf("nothing found; too little traffic in %.0f s to judge the spread", r.Spread.IntervalSeconds)}
 	}
 	if !v.Slices.Known() {
-		return Verdict{VerdictUnknown, "cannot tell: " + v.Slices.Reason}
+		return Verdict{VerdictUnknown, "cannot tell: " + cmp.Or(v.Slices.Reason, "the EndpointSlices were not asked for")}
+	}
+	if len(r.Findings) > 0 && r.Findings[0].Severity >= Medium {
+		return Verdict{VerdictOK, fmt.Sprintf("nothing at or above %s; but %s", failOn, r.Findings[0].Summary)}
 	}
 	return Verdict{VerdictOK, fmt.Sprintf("nothing found in the way of an even spread over %d ready pods", len(v.Ready()))}
 }

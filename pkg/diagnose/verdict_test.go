@@ -1,0 +1,123 @@
+package diagnose_test
+
+import (
+	"testing"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+)
+
+func TestVerdict(t *testing.T) {
+	anon := diagnose.ServicePort{Port: 9000, TargetPort: "6565"}
+	needsPods := quiet("needs-pods", diagnose.High)
+	needsPods.Needs = []diagnose.FactName{diagnose.FactPods}
+	tests := map[string]struct {
+		snap   *diagnose.Snapshot
+		change func(*diagnose.Snapshot)
+		checks []diagnose.Check
+		state  diagnose.VerdictState
+		words  string
+	}{
+		"nothing found": {
+			snap: healthy(3), state: diagnose.VerdictOK, words: "nothing found in the way of an even spread over 3 ready pods",
+		},
+		"not gRPC": {
+			snap:  port(healthy(3), diagnose.ServicePort{Name: "http", Port: 80, TargetPort: "6565"}),
+			state: diagnose.VerdictNotGRPC, words: "does not speak gRPC: port 80 is named http",
+		},
+		"not gRPC, but broken otherwise": {
+			snap:   port(healthy(3), diagnose.ServicePort{Name: "http", Port: 80, TargetPort: "6565"}),
+			checks: []diagnose.Check{fires("a", diagnose.High)}, state: diagnose.VerdictSuspect, words: "a found it",
+		},
+		"no ready pod": {
+			snap: healthy(0), checks: []diagnose.Check{fires("a", diagnose.Critical)},
+			state: diagnose.VerdictBroken, words: "no ready pod behind it: every call fails",
+		},
+		"no ready pod, by name only": {
+			snap: healthy(0), change: func(s *diagnose.Snapshot) { s.Services.Value[0].Type = "ExternalName" },
+			state: diagnose.VerdictUnknown, words: "an ExternalName Service: what balances its calls is outside of what was looked at",
+		},
+		"one pod gets all": {
+			snap: measured(0, 9000, 0), checks: []diagnose.Check{fires("a", diagnose.Critical)},
+			state: diagnose.VerdictPinned, words: "all traffic lands on 1 of 3 ready pods",
+		},
+		"uneven": {
+			snap: measured(8000, 2000, 0), state: diagnose.VerdictUneven,
+			words: "traffic is uneven: the busiest of 3 ready pods gets 80%, an even share is 33%",
+		},
+		"even, whatever the findings": {
+			snap: measured(3000, 3000, 3000), checks: []diagnose.Check{fires("a", diagnose.Critical)},
+			state: diagnose.VerdictOK, words: "traffic is spread evenly over 3 ready pods",
+		},
+		"CPU alone": {
+			snap: healthy(2), change: func(s *diagnose.Snapshot) {
+				s.Metrics = diagnose.Know([]diagnose.PodMetrics{{Key: key("p1"), CPUMilli: 980}, {Key: key("p2"), CPUMilli: 20}})
+			},
+			state: diagnose.VerdictPinned, words: "1 of 2 ready pods uses 98% of the CPU",
+		},
+		"probe over one channel": {
+			snap: probed(3, 200), state: diagnose.VerdictPinned, words: "200 probe calls over one channel landed on 1 of 3 ready pods",
+		},
+		"probe over several channels, all pods reached": {
+			snap: probed(3, 100, 20, 20), state: diagnose.VerdictUneven,
+			words: "140 probe calls over 3 channels reached 3 of 3 ready pods, the busiest with 71% of them",
+		},
+		"probe straight to the pods says nothing about the Service": {
+			snap: probed(3, 200), change: func(s *diagnose.Snapshot) { s.Probes.Value[0].Via = "pods" },
+			state: diagnose.VerdictOK, words: "nothing found in the way of an even spread over 3 ready pods",
+		},
+		"traffic before probe": {
+			snap: measured(3000, 3000, 3000), change: func(s *diagnose.Snapshot) { s.Probes = probed(3, 200).Probes },
+			state: diagnose.VerdictOK, words: "traffic is spread evenly over 3 ready pods",
+		},
+		"a finding at the threshold": {
+			snap: healthy(3), checks: []diagnose.Check{fires("a", diagnose.High)}, state: diagnose.VerdictSuspect, words: "a found it",
+		},
+		"a milder finding is told, not hidden": {
+			snap: healthy(3), checks: []diagnose.Check{fires("a", diagnose.Medium)}, state: diagnose.VerdictOK,
+			words: "nothing at or above high; but a found it",
+		},
+		"a low finding is not worth the headline": {
+			snap: healthy(3), checks: []diagnose.Check{fires("a", diagnose.Low)}, state: diagnose.VerdictOK,
+			words: "nothing found in the way of an even spread over 3 ready pods",
+		},
+		"could not look": {
+			snap: healthy(3), checks: []diagnose.Check{needsPods}, change: func(s *diagnose.Snapshot) {
+				s.Pods = diagnose.Unknown[[]diagnose.Pod](diagnose.Denied, "may not list pods in default", "")
+			},
+			state: diagnose.VerdictUnknown, words: "cannot tell: may not list pods in default",
+		},
+		"slices denied, no check needs them": {
+			snap: healthy(3), change: func(s *diagnose.Snapshot) {
+				s.Slices = diagnose.Unknown[[]diagnose.Slice](diagnose.Denied, "may not list endpointslices", "")
+			},
+			state: diagnose.VerdictUnknown, words: "cannot tell: may not list endpointslices",
+		},
+		"slices not asked for": {
+			snap: healthy(3), change: func(s *diagnose.Snapshot) { s.Slices = diagnose.Fact[[]diagnose.Slice]{} },
+			state: diagnose.VerdictUnknown, words: "cannot tell: the EndpointSlices were not asked for",
+		},
+		"cannot tell whether gRPC": {
+			snap: port(healthy(3), anon), state: diagnose.VerdictUnknown,
+			words: "cannot tell whether it speaks gRPC: nothing about port 9000 says gRPC or anything else",
+		},
+		"no ports": {
+			snap: healthy(3), change: func(s *diagnose.Snapshot) { s.Services.Value[0].Ports = nil },
+			state: diagnose.VerdictUnknown, words: "cannot tell whether it speaks gRPC: no port says so",
+		},
+		"one pod": {snap: healthy(1), state: diagnose.VerdictOK, words: "one ready pod: nothing to balance"},
+		"too little traffic": {
+			snap: measured(10, 20), state: diagnose.VerdictOK, words: "nothing found; too little traffic in 2 s to judge the spread",
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if tc.change != nil {
+				tc.change(tc.snap)
+			}
+			_, r := run(tc.snap, tc.checks...)
+			if r.Verdict.State != tc.state || r.Verdict.Headline != tc.words {
+				t.Errorf("%s: %s\nwant %s: %s", r.Verdict.State, r.Verdict.Headline, tc.state, tc.words)
+			}
+		})
+	}
+}
