@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -104,7 +105,10 @@ func (b *builder) changeWorkload(e edit) {
 		b.note("%s belongs to %s, which would undo a change: write %s instead of %s there (%s).", e.w.Ref(), owner, e.to, e.t.Token, source(e.t))
 		return
 	}
-	if err := o.setTarget(e); err != nil {
+	switch err := o.setTarget(e); {
+	case errors.Is(err, errDone):
+		b.note("%s holds %s already.", e.where(), e.to)
+	case err != nil:
 		b.note("%s: %v. Write %s instead of %s by hand.", e.where(), err, e.to, e.t.Token)
 	}
 }
@@ -149,7 +153,7 @@ func (b *builder) changeConfigMap(e edit) {
 	}
 	if o == nil {
 		b.note("%s: write %s instead of %s (kubectl edit configmap/%s).", e.where(), e.to, e.t.Token, e.t.ConfigMap)
-	} else if err := o.setConfigMap(e); err != nil {
+	} else if err := o.setConfigMap(e); err != nil && !errors.Is(err, errDone) {
 		b.note("%s: %v. Write %s instead of %s by hand.", e.where(), err, e.to, e.t.Token)
 		return
 	}

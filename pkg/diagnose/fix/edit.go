@@ -12,6 +12,7 @@ var (
 	errContainerGone = errors.New("the container is not there any more")
 	errTargetGone    = errors.New("the target is not there any more, or is written in another way")
 	errImmutable     = errors.New("the ConfigMap is immutable")
+	errDone          = errors.New("the new target is there already")
 )
 
 // setTarget changes one target in a pod template.
@@ -52,18 +53,22 @@ func (o *liveObject) container(in map[string]any, list, name string) map[string]
 
 func (o *liveObject) setEnv(c map[string]any, list string, e edit) error {
 	vars, _ := c["env"].([]any)
-	value := ""
+	value, done := "", false
 	for _, x := range vars {
 		v, ok := x.(map[string]any)
 		if !ok || v["name"] != e.t.Name {
 			continue
 		}
 		old, _ := v["value"].(string)
+		done = done || holds(old, e.to)
 		if now, ok := replaceToken(old, e.t.Token, e.to); ok {
 			v["value"], value = now, now
 		}
 	}
-	if value == "" {
+	switch {
+	case value == "" && done:
+		return errDone
+	case value == "":
 		return errTargetGone
 	}
 	for _, in := range []map[string]any{o.doc, o.patch} {
@@ -76,9 +81,10 @@ func (o *liveObject) setEnv(c map[string]any, list string, e edit) error {
 
 // setArgs changes the command line. Its lists have no merge key: a patch replaces them whole.
 func (o *liveObject) setArgs(c map[string]any, list string, e edit) error {
-	found := false
+	found, done := false, false
 	for _, field := range []string{"command", "args"} {
 		old, _ := c[field].([]any)
+		done = done || slices.ContainsFunc(old, func(x any) bool { s, _ := x.(string); return holds(s, e.to) })
 		now, ok := replaceIn(old, e.t.Token, e.to)
 		if !ok {
 			continue
@@ -95,7 +101,10 @@ func (o *liveObject) setArgs(c map[string]any, list string, e edit) error {
 		}
 		doc[field] = now
 	}
-	if !found {
+	switch {
+	case !found && done:
+		return errDone
+	case !found:
 		return errTargetGone
 	}
 	return nil
@@ -128,9 +137,10 @@ func (o *liveObject) setConfigMap(e edit) error {
 		}
 		slices.Sort(keys)
 	}
-	found := false
+	found, done := false, false
 	for _, k := range keys {
 		s, _ := data[k].(string)
+		done = done || holds(s, e.to)
 		now, ok := replaceToken(s, e.t.Token, e.to)
 		if !ok {
 			continue
@@ -141,8 +151,11 @@ func (o *liveObject) setConfigMap(e edit) error {
 		child(o.patch, "data")[k] = now
 		o.did("%s under %s becomes %s", e.t.Token, k, e.to)
 	}
-	if found || slices.ContainsFunc(o.done, func(s string) bool { return strings.HasSuffix(s, "becomes "+e.to) }) {
-		return nil // another workload that reads the same key has brought the change
+	switch {
+	case found:
+		return nil
+	case done: // also when another workload that reads the same key has brought the change
+		return errDone
 	}
 	return errTargetGone
 }
@@ -181,6 +194,12 @@ func replaceToken(s, token, to string) (string, bool) {
 		}
 		before, rest = token[len(token)-1], rest[end:]
 	}
+}
+
+// holds reports whether token stands by itself in s.
+func holds(s, token string) bool {
+	_, ok := replaceToken(s, token, token)
+	return ok
 }
 
 // inName reports whether a byte may continue a host name or a port.

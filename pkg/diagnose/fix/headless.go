@@ -47,7 +47,7 @@ func (b *builder) headless() error {
 
 func (b *builder) headlessCaveats() {
 	b.caveat("Every client has to choose round_robin: the default of all gRPC libraries, pick_first, stays on one pod of a headless Service too.")
-	b.caveat("A client asks DNS again only when it loses a connection: pods that are added later get no calls until then. Add strategy max-age, or a client that refreshes.")
+	b.caveat("A client asks DNS again only when it loses a connection: pods that are added later get no calls until then. See --strategy max-age.")
 	b.caveat("Each client keeps a connection to each pod: connections grow with clients times pods.")
 	if n := len(b.v.Ready()); n > udpWithoutEDNS {
 		b.caveat("%d addresses do not fit a DNS answer over UDP without EDNS0: clients need TCP port 53 to the cluster's DNS.", n)

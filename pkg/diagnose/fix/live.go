@@ -18,7 +18,7 @@ import (
 //
 // What may be left out of that document depends on how the object came to be. `kubectl apply` deletes what the last
 // applied manifest had and the new one lacks (a three-way merge); it leaves alone what neither has. So an object that
-// was applied is written as its own last manifest with the values changed, and any other as the changed fields alone.
+// was applied is written with the fields of its last manifest (see refresh), and any other as the changed fields alone.
 // The whole live object would be the worse choice: it turns defaults and the fields of other writers (the replicas of
 // an autoscaler) into applied ones, which the owner's next apply then removes.
 type liveObject struct {
@@ -94,6 +94,9 @@ func newLive(kind, namespace, name string, raw map[string]any) (*liveObject, err
 	if applied != "" {
 		if err := k8sjson.Unmarshal([]byte(applied), &o.doc); err != nil || o.doc["kind"] != kind || text(o.doc, "metadata", "name") != name {
 			return nil, errors.New("its last applied manifest cannot be read")
+		}
+		if err := refresh(o.doc, live, kind); err != nil {
+			return nil, err
 		}
 		o.whole = true
 	} else {
@@ -171,7 +174,7 @@ func (b *builder) finish() {
 		}
 		b.plan.Objects = append(b.plan.Objects, Object{Ref: o.ref, Namespace: o.namespace, Why: strings.Join(o.done, "; "), Content: o.doc})
 		if o.whole {
-			b.caveat("%s is written as it was last applied, with only its target changed: the output holds all of that manifest.", o.ref)
+			b.caveat("%s is written with all fields of its last applied manifest, or apply would remove them: the output shows their values.", o.ref)
 		}
 		if k := o.keeper(); k != "" {
 			b.caveat("%s is kept by %s: change it there too, or the old target comes back.", o.ref, k)
