@@ -100,7 +100,10 @@ func refreshList(applied, live []any, schema strategicpatch.LookupPatchMeta, key
 			}
 			continue
 		}
-		i := slices.IndexFunc(live, func(y any) bool { m, ok := y.(map[string]any); return ok && reflect.DeepEqual(m[mergeKey], old[mergeKey]) })
+		i := slices.IndexFunc(live, func(y any) bool {
+			m, ok := y.(map[string]any)
+			return ok && reflect.DeepEqual(m[mergeKey], old[mergeKey])
+		})
 		if i < 0 {
 			continue
 		}
