@@ -93,7 +93,7 @@ func (e *NoTargetError) Error() string {
 	case e.Services == 0:
 		return "no service " + where
 	}
-	return fmt.Sprintf("none of the %d services %s looks like gRPC", e.Services, where)
+	return fmt.Sprintf("no service %s looks like gRPC (%d looked at)", where, e.Services)
 }
 
 // Hint says how to name one all the same.

@@ -51,7 +51,7 @@ func (s *Session) failure(ctx context.Context, op Op, err error, a *attempt) *Ca
 	case KindDenied:
 		e.State, e.Reason, e.Status.Hint = diagnose.Denied, "may not "+op.String(), hintRBAC
 	case KindNotFound:
-		e.Reason = fmt.Sprintf("there is no %s in %s", singular(op.Name)+" "+op.Object, op.Namespace)
+		e.Reason = fmt.Sprintf("there is no %s %s in %s", singular(op.Name), op.Object, op.Namespace)
 		if op.Cluster {
 			e.Reason = fmt.Sprintf("there is no %s %s", singular(op.Name), op.Object)
 		}
@@ -221,5 +221,3 @@ func garbage(op Op) *CallError {
 		State: diagnose.Failed, Reason: "the answer is not what an API server says to: " + op.String(), Hint: hintGarbage,
 	}}
 }
-
-func singular(resource string) string { return strings.TrimSuffix(resource, "s") }

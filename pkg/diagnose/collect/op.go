@@ -48,20 +48,21 @@ func (o Op) String() string {
 	return b.String()
 }
 
-// what is the resource as RBAC writes it, with the object's name when there is one.
+// what is the resource as RBAC writes it, or one object of it. For subresources the object is left out: rights to them are
+// rarely given by name, and one refusal stands for all.
 func (o Op) what() string {
-	name := o.Name
-	if o.Sub != "" {
-		name += "/" + o.Sub
+	switch {
+	case o.Sub != "":
+		return o.Name + "/" + o.Sub
+	case o.Object != "":
+		return singular(o.Name) + " " + o.Object
+	case o.Group != "" && o.Name == Pods.Name:
+		return o.Name + "." + o.Group // two groups have a resource called pods
 	}
-	if o.Group != "" && (o.Name == "pods") {
-		name += "." + o.Group // two groups have a kind called pods
-	}
-	if o.Object != "" {
-		name += " " + o.Object
-	}
-	return name
+	return o.Name
 }
+
+func singular(resource string) string { return strings.TrimSuffix(resource, "s") }
 
 // path is the URL's segments below the server's root.
 func (o Op) path() []string {
