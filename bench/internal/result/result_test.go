@@ -1,0 +1,61 @@
+package result
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestVerdicts(t *testing.T) {
+	sample := []time.Duration{70 * time.Millisecond, 50 * time.Millisecond, 59 * time.Millisecond}
+	cases := []struct {
+		name string
+		row  Row
+		want string
+	}{
+		{"median under the limit", Times("x", sample).Under(60*time.Millisecond, sample), "met"},
+		{"median at the limit", Times("x", sample).Under(59*time.Millisecond, sample), "MISSED"},
+		{"nothing measured", Times("x", nil).Under(time.Hour, nil), "MISSED"},
+		{"no target", Times("x", sample), ""},
+		{"memory is judged by its peak", Bytes("x", []int64{1, 1, 10}, 5), "MISSED"},
+		{"memory under the limit", Bytes("x", []int64{1, 1, 4}, 5), "met"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.row.verdict(); got != c.want {
+				t.Errorf("verdict %q, want %q (%+v)", got, c.want, c.row)
+			}
+		})
+	}
+}
+
+func TestAMissIsPrinted(t *testing.T) {
+	s := Section{ID: "id", Title: "title", LeftOut: "no cluster", Rows: []Row{{What: "a", Value: "61 ms", Target: "< 60 ms"}, {What: "b", Peer: true, Value: "1 ms"}}}
+	var text, markdown strings.Builder
+	if err := Text(&text, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := Markdown(&markdown, []Section{s}); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{text.String(), markdown.String()} {
+		for _, want := range []string{"MISSED", "61 ms", "< 60 ms", "b (peer)", "no cluster"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is missing in:\n%s", want, out)
+			}
+		}
+	}
+}
+
+func TestReplace(t *testing.T) {
+	doc := "# head\n" + Begin + "\nold\n" + End + "\ntail\n"
+	got, err := Replace(doc, "\nnew\n")
+	if want := "# head\n" + Begin + "\nnew\n" + End + "\ntail\n"; err != nil || got != want {
+		t.Errorf("Replace = %q, %v, want %q", got, err, want)
+	}
+	for _, bad := range []string{"", Begin, End + Begin} {
+		if _, err := Replace(bad, "x"); err == nil {
+			t.Errorf("Replace(%q) found a place", bad)
+		}
+	}
+}

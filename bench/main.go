@@ -1,0 +1,77 @@
+// Command bench measures what the project promises about speed and prints it with the machine it ran on:
+//
+//	go -C bench run .                  everything
+//	go -C bench run . start size       some of it; -list names the measures
+//	go -C bench run . micro            Go benchmarks beside their peers, judged by benchstat
+//
+// A target that is missed is printed as missed and ends nothing: a timed test that fails on a busy machine teaches people to run it
+// again. What needs a cluster uses the lab when it is up (make lab-up), or the cluster that -context names, in a namespace of its own
+// that is removed afterwards; without either it is left out, and said so.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("see -help")
+
+// options mirror the command line.
+type options struct {
+	root    string
+	context string
+	image   string
+	runs    int
+	pods    int
+	keep    bool
+	list    bool
+	write   string
+	only    []string
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.StringVar(&o.root, "root", "..", "the repository")
+	f.StringVar(&o.context, "context", "", "use the cluster of this kubeconfig context instead of the lab; it must have the image")
+	f.StringVar(&o.image, "image", "grpclb.dev/examples:dev", "with -context: the image of the example applications")
+	f.IntVar(&o.runs, "runs", 30, "how often each command is run and counted (10 at the least)")
+	f.IntVar(&o.pods, "pods", 300, "pods of the large Service on the cluster")
+	f.BoolVar(&o.keep, "keep", false, "leave the namespace in the cluster")
+	f.BoolVar(&o.list, "list", false, "name the measures and end")
+	f.StringVar(&o.write, "write", "", "also put the tables into this document, between its marks")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, errUsage // the flag package has said what is wrong
+	}
+	if o.runs < 10 {
+		return o, fmt.Errorf("-runs %d: fewer than 10 say nothing; %w", o.runs, errUsage)
+	}
+	if o.pods < 4 {
+		return o, fmt.Errorf("-pods %d: there is nothing to compare with 3; %w", o.pods, errUsage)
+	}
+	o.only = f.Args()
+	return o, nil
+}

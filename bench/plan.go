@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/machine"
+	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
+)
+
+// measure is one part of the whole that can be asked for by its ID. It returns what it has, also beside an error.
+type measure struct {
+	id, title string
+	cluster   bool // it needs one
+	run       func(ctx context.Context, b *bench) ([]result.Row, []string, error)
+}
+
+// measures is everything, cheap and local first.
+func measures() []measure {
+	return []measure{
+		{id: "size", title: "size of the stripped programs", run: sizes},
+		{id: "start", title: "start of the plugin", run: start},
+		{id: "fake", title: "growth, against an API server in memory", run: growth},
+		{id: "diagnose", title: "diagnose svc/square-service on the cluster, 3 pods", cluster: true, run: diagnoseSquare},
+		{id: "endpoints", title: "a Service with 1,000 endpoints on the cluster", cluster: true, run: thousandEndpoints},
+		{id: "pods", title: "many pods on the cluster", cluster: true, run: manyPods},
+		{id: "micro", title: "microbenchmarks", run: micro},
+	}
+}
+
+// bench is what the measures share.
+type bench struct {
+	options
+	dir       string // for what is built and made; removed at the end
+	plugin    string
+	refresher string
+	launcher  string
+	kubectl   string // empty when there is none
+	cluster   *cluster
+}
+
+func (b *bench) path(elem ...string) string {
+	return filepath.Join(append([]string{b.root}, elem...)...)
+}
+
+// say prints progress, which is no part of the answer.
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	all := measures()
+	if o.list {
+		for _, m := range all {
+			fmt.Printf("%-10s %s\n", m.id, m.title)
+		}
+		return nil
+	}
+	chosen, err := choose(all, o.only)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o}
+	if b.root, err = filepath.Abs(o.root); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp("", "grpclb-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.prepare(ctx, chosen); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.leaveCluster(ctx)) }()
+
+	head := b.heading(ctx)
+	fmt.Println(strings.Join(head, "\n"))
+	sections, err := b.all(ctx, chosen)
+	if o.write != "" && err == nil {
+		err = b.writeDocument(head, sections)
+	}
+	return err
+}
+
+func choose(all []measure, only []string) ([]measure, error) {
+	if len(only) == 0 {
+		return all, nil
+	}
+	var out []measure
+	for _, id := range only {
+		i := slices.IndexFunc(all, func(m measure) bool { return m.id == id })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no measure %q, -list names them; %w", id, errUsage)
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
+}
+
+// prepare builds the programs, and the way into a cluster when a chosen measure needs one.
+func (b *bench) prepare(ctx context.Context, chosen []measure) error {
+	if slices.ContainsFunc(chosen, func(m measure) bool { return m.id != "micro" }) {
+		if err := b.build(ctx); err != nil {
+			return err
+		}
+	}
+	b.kubectl, _ = exec.LookPath("kubectl") // without one the peers are left out
+	if slices.ContainsFunc(chosen, func(m measure) bool { return m.cluster || m.id == "start" }) {
+		return b.findCluster(ctx)
+	}
+	return nil
+}
+
+// all runs the measures in turn. One that fails does not take the others with it.
+func (b *bench) all(ctx context.Context, chosen []measure) ([]result.Section, error) {
+	var sections []result.Section
+	var errs []error
+	for _, m := range chosen {
+		s := result.Section{ID: m.id, Title: m.title}
+		if m.cluster && b.cluster.why != "" {
+			s.LeftOut = b.cluster.why
+		} else {
+			b.say("%s: %s", m.id, m.title)
+			before := time.Now()
+			var err error
+			if s.Rows, s.Notes, err = m.run(ctx, b); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", m.id, err))
+				reason, _, _ := strings.Cut(err.Error(), "\n") // the whole of it comes at the end
+				s.LeftOut = "the rest, because it went wrong: " + reason
+			}
+			b.say("%s: done in %s", m.id, time.Since(before).Round(100*time.Millisecond))
+		}
+		if ctx.Err() != nil {
+			return sections, errors.New("interrupted")
+		}
+		sections = append(sections, s)
+		if err := result.Text(os.Stdout, s); err != nil {
+			return sections, err
+		}
+	}
+	return sections, errors.Join(errs...)
+}
+
+// heading says what was measured, where, and how busy it was there.
+func (b *bench) heading(ctx context.Context) []string {
+	lines := []string{"machine: " + machine.Describe().String()}
+	if load, ok := machine.Load(); ok {
+		lines = append(lines, fmt.Sprintf("load average at the start: %.1f", load))
+	}
+	describe := exec.CommandContext(ctx, "git", "-C", b.root, "describe", "--tags", "--always", "--dirty", "--abbrev=12")
+	if out, err := describe.Output(); err == nil {
+		lines = append(lines, "commit: "+strings.TrimSpace(string(out)))
+	}
+	if b.cluster != nil && b.cluster.why == "" {
+		lines = append(lines, "cluster: "+b.cluster.title)
+	}
+	return lines
+}
+
+func (b *bench) writeDocument(head []string, sections []result.Section) error {
+	old, err := os.ReadFile(b.write)
+	if err != nil {
+		return fmt.Errorf("-write: %w", err)
+	}
+	var text strings.Builder
+	for _, line := range head {
+		text.WriteString("- " + line + "\n")
+	}
+	if err := result.Markdown(&text, sections); err != nil {
+		return err
+	}
+	doc, err := result.Replace(string(old), text.String())
+	if err != nil {
+		return fmt.Errorf("-write %s: %w", b.write, err)
+	}
+	if err := os.WriteFile(b.write, []byte(doc), 0o644); err != nil {
+		return fmt.Errorf("-write: %w", err)
+	}
+	b.say("wrote %s", b.write)
+	return nil
+}
