@@ -65,7 +65,8 @@ func (v *View) GRPCPorts() []ServicePort {
 	return out
 }
 
-// judge weighs one port; withClients is false where the client look-up itself asks, to end the recursion.
+// judge weighs one port; withClients is false where the client look-up itself asks, to end the recursion. A declared protocol outweighs
+// every sign; a port name that only says how the world calls it (https) gives way to signs of gRPC in pods and clients.
 func (v *View) judge(p ServicePort, withClients bool) PortJudgement {
 	j := PortJudgement{Port: p, Level: GRPCUnknown}
 	if p.Protocol != "" && p.Protocol != "TCP" {
@@ -88,13 +89,16 @@ func (v *View) judge(p ServicePort, withClients bool) PortJudgement {
 			j = j.say(GRPCLikely, "%s", why)
 		}
 	}
-	if j.Level == GRPCUnknown {
-		if what, ok := otherProtocols[p.Port]; ok {
-			return j.say(GRPCNo, "port %d is %s by convention", p.Port, what)
-		}
-		j = j.say(GRPCUnknown, "nothing about port %d says gRPC or anything else", p.Port)
+	if j.Level != GRPCUnknown {
+		return j
 	}
-	return j
+	if why := weaklyNamed(p); why != "" {
+		return j.say(GRPCNo, "%s", why)
+	}
+	if what, ok := otherProtocols[p.Port]; ok {
+		return j.say(GRPCNo, "port %d is %s by convention", p.Port, what)
+	}
+	return j.say(GRPCUnknown, "nothing about port %d says gRPC or anything else", p.Port)
 }
 
 func (j PortJudgement) say(l GRPCLevel, format string, args ...any) PortJudgement {
@@ -147,9 +151,9 @@ func declared(p ServicePort) (GRPCLevel, string) {
 	default:
 		return GRPCNo, fmt.Sprintf("port %d has appProtocol %s", p.Port, p.AppProtocol)
 	}
-	words := strings.FieldsFunc(strings.ToLower(p.Name), func(r rune) bool { return r == '-' || r == '_' || r == '.' })
+	words := nameWords(p)
 	for _, w := range words {
-		if w == "grpc" || w == "grpcs" || strings.HasPrefix(w, "grpc") {
+		if strings.HasPrefix(w, "grpc") {
 			return GRPCYes, fmt.Sprintf("port %d is named %s", p.Port, p.Name)
 		}
 	}
@@ -164,9 +168,27 @@ func declared(p ServicePort) (GRPCLevel, string) {
 	return GRPCUnknown, ""
 }
 
+func nameWords(p ServicePort) []string {
+	return strings.FieldsFunc(strings.ToLower(p.Name), func(r rune) bool { return r == '-' || r == '_' || r == '.' })
+}
+
+// weaklyNamed words a port name that makes plain HTTP likely where nothing speaks for gRPC: gRPC over TLS often runs on a port called
+// https.
+func weaklyNamed(p ServicePort) string {
+	for _, w := range nameWords(p) {
+		if slices.Contains(weakNames, w) {
+			return fmt.Sprintf("port %d is named %s", p.Port, p.Name)
+		}
+	}
+	return ""
+}
+
+// weakNames are port-name words that declare HTTP of no particular version.
+var weakNames = []string{"http", "https", "web"}
+
 // otherNames are port-name words that declare another protocol.
 var otherNames = []string{
-	"http", "https", "http1", "web", "metrics", "prometheus", "dns", "mysql", "postgres", "postgresql", "pgsql", "redis",
+	"http1", "metrics", "prometheus", "dns", "mysql", "postgres", "postgresql", "pgsql", "redis",
 	"mongo", "mongodb", "amqp", "kafka", "memcached", "ldap", "smtp", "ssh", "ws", "wss", "nats", "cql", "zookeeper",
 }
 

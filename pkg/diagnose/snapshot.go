@@ -2,7 +2,10 @@ package diagnose
 
 import (
 	"net/netip"
+	"strings"
 	"time"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/target"
 )
 
 // APIVersion and the kinds of the two documents that this package defines. The schema grows compatibly within a
@@ -268,6 +271,31 @@ type Target struct {
 	Policy string `json:"policy,omitempty"`
 	// GRPC is true when the name or scheme of the target says that gRPC is spoken.
 	GRPC bool `json:"grpc,omitempty"`
+}
+
+// MayBeGRPC reports whether a gRPC client may dial this. Schemes of other protocols rule it out (postgres://, redis://); an http or
+// https URL counts only where its name says gRPC, as .NET's clients write their targets.
+func (t Target) MayBeGRPC() bool {
+	switch t.Scheme {
+	case "":
+		return true
+	case "http", "https":
+		return t.GRPC || strings.Contains(strings.ToLower(t.Name), "grpc")
+	}
+	return target.GRPCScheme(t.Scheme)
+}
+
+// EffectivePort is the port that is dialled: the one written, or the scheme's own; 0 when neither is known.
+func (t Target) EffectivePort() int32 {
+	switch {
+	case t.Port != 0:
+		return t.Port
+	case t.Scheme == "http":
+		return 80
+	case t.Scheme == "https":
+		return 443
+	}
+	return 0
 }
 
 // The kinds of a Target.

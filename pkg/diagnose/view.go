@@ -216,18 +216,30 @@ func (v *View) clientsOf(want func(Target) bool) []Client {
 	return out
 }
 
-// relevantPort leaves out targets that name a port of the Service which is judged not to speak gRPC (its metrics port,
-// say).
+// relevantPort leaves out targets that are no gRPC client's: URLs and schemes of other protocols, and those that name a port of the
+// Service which is judged not to speak gRPC (its metrics port, say).
 func (v *View) relevantPort(t Target) bool {
-	if t.Port == 0 {
+	if !t.MayBeGRPC() {
+		return false
+	}
+	port := t.EffectivePort()
+	if port == 0 {
 		return true
 	}
 	for _, p := range v.Service.Ports {
-		if p.Port == t.Port {
-			return v.judge(p, false).Level != GRPCNo
+		if p.Port != port {
+			continue
 		}
+		j := v.judge(p, false)
+		return j.Level != GRPCNo || t.GRPC && declaredNothing(p)
 	}
 	return true
+}
+
+// declaredNothing reports whether a port's own words leave gRPC possible.
+func declaredNothing(p ServicePort) bool {
+	lvl, _ := declared(p)
+	return lvl != GRPCNo
 }
 
 // TargetPorts returns the numbers on which the pods serve the Service's TCP ports, sorted, without repeats: from the

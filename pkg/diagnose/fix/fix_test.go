@@ -305,7 +305,7 @@ func TestRefusals(t *testing.T) {
 		code string
 	}{
 		{"no such strategy", nil, "sidecar", fix.Options{}, fix.CodeUnknownStrategy},
-		{"http", service(func(s *diagnose.Service) { s.Ports[0].Name = "http" }), diagnose.StrategyMaxAge, fix.Options{}, fix.CodeNotGRPC},
+		{"http", service(func(s *diagnose.Service) { s.Ports[0].AppProtocol = "http" }), diagnose.StrategyMaxAge, fix.Options{}, fix.CodeNotGRPC},
 		{"external", service(func(s *diagnose.Service) { s.Type = "ExternalName" }), diagnose.StrategyHeadless, fix.Options{}, fix.CodeExternalName},
 		{"udp", service(func(s *diagnose.Service) { s.Ports[0].Protocol = "UDP" }), diagnose.StrategyHeadless, fix.Options{}, fix.CodeNoTCPPort},
 		{"no selector", service(func(s *diagnose.Service) { s.Selector = nil }), diagnose.StrategyHeadless, fix.Options{}, fix.CodeNoSelector},
