@@ -227,7 +227,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.log = append(s.log, req)
 	fault := s.faultLocked(req)
-	custom, pattern := s.mux.Handler(r)
+	_, pattern := s.mux.Handler(r)
 	s.mu.Unlock()
 
 	rec := &response{header: http.Header{}, status: http.StatusOK}
@@ -235,7 +235,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fault != nil && fault.answers():
 		s.refuse(rec, req, fault)
 	case pattern != "":
-		custom.ServeHTTP(w, r)
+		s.mux.ServeHTTP(w, r)
 		return
 	default:
 		s.serve(rec, r, req)

@@ -9,7 +9,9 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
@@ -27,7 +29,7 @@ func (s *Server) write(w *response, r *http.Request, res *resourceType, req Requ
 		s.review(w, r, res, body)
 		return
 	}
-	dryRun := r.URL.Query().Get("dryRun") != ""
+	dryRun := r.URL.Query().Get("dryRun") != "" || req.Verb == "delete" && s.deletesNothing(body)
 	s.mu.Lock()
 	old := s.store[res.gvr][req.Namespace+"/"+req.Name]
 	s.mu.Unlock()
@@ -61,6 +63,14 @@ func (s *Server) write(w *response, r *http.Request, res *resourceType, req Requ
 	}
 	s.object(w, r, res, obj.DeepCopyObject())
 	w.status = status
+}
+
+// deletesNothing reports whether a delete's options, which travel in its body, ask for a dry run.
+func (s *Server) deletesNothing(body []byte) bool {
+	opt := &metav1.DeleteOptions{}
+	gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
+	_, _, err := s.lib.codecs.UniversalDeserializer().Decode(body, &gvk, opt)
+	return err == nil && len(opt.DryRun) > 0
 }
 
 func (s *Server) decode(res *resourceType, body []byte) (runtime.Object, *apierrors.StatusError) {
