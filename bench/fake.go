@@ -22,27 +22,27 @@ import (
 )
 
 // growth asks how a static diagnosis grows with the pods: it should not in requests, and little in time and memory.
-func growth(ctx context.Context, b *bench) (rows []result.Row, notes []string, err error) {
-	notes = []string{"--depth static over TLS and HTTP/2 on loopback; the server runs on the same cores, in this program."}
+func growth(ctx context.Context, b *bench, s *result.Section) error {
+	s.Note("--depth static over TLS and HTTP/2 on loopback; the server runs on the same cores.")
 	var asked []calls
 	for _, pods := range []int{3, 300, 1000} {
 		got, err := b.onFake(ctx, pods)
 		if err != nil {
-			return rows, notes, err
+			return err
 		}
-		what := fmt.Sprintf("%d pods", pods)
-		limit := time.Duration(0)
-		memory := int64(0)
+		var limit time.Duration
+		var memory int64
 		if pods == 1000 {
 			limit, memory = endpointsTarget, memoryTarget
-		}
-		rows = append(rows, got.rows(what, limit)...)
-		rows = append(rows, result.Bytes(what+", peak memory", got.rss, memory))
-		if pods <= 300 {
+		} else {
 			asked = append(asked, got.calls...)
 		}
+		what := fmt.Sprintf("%d pods", pods)
+		s.Add(got.rows(what, limit)...)
+		s.Add(result.Bytes(what+", peak memory", got.rss, memory))
 	}
-	return append(rows, constant("requests, 3 and 300 pods", asked)), notes, nil
+	s.Add(constant("requests, 3 and 300 pods", asked))
+	return nil
 }
 
 // constant makes a row that is met when every run asked the same of the API server.

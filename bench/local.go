@@ -70,8 +70,7 @@ func stripped(ctx context.Context, dir, out, pkg, goos, goarch string) error {
 }
 
 // sizes weighs the programs for linux/amd64, whatever the machine is.
-func sizes(ctx context.Context, b *bench) ([]result.Row, []string, error) {
-	var rows []result.Row
+func sizes(ctx context.Context, b *bench, s *result.Section) error {
 	for _, p := range []struct {
 		name, built string
 		target      int64
@@ -79,38 +78,43 @@ func sizes(ctx context.Context, b *bench) ([]result.Row, []string, error) {
 		if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 			p.built = filepath.Join(b.dir, p.name+"-linux-amd64")
 			if err := stripped(ctx, b.root, p.built, "./cmd/"+p.name, "linux", "amd64"); err != nil {
-				return rows, nil, err
+				return err
 			}
 		}
 		info, err := os.Stat(p.built)
 		if err != nil {
-			return rows, nil, fmt.Errorf("weigh %s: %w", p.name, err)
+			return fmt.Errorf("weigh %s: %w", p.name, err)
 		}
 		row := result.Bytes(p.name, []int64{info.Size()}, p.target)
 		row.Spread = strconv.FormatInt(info.Size(), 10) + " bytes"
-		rows = append(rows, row)
+		s.Add(row)
 	}
 	if info, err := os.Stat(b.kubectl); err == nil {
-		rows = append(rows, result.Row{What: "kubectl", Peer: true, Value: result.Megabytes(float64(info.Size())), Spread: strconv.FormatInt(info.Size(), 10) + " bytes"})
+		row := result.Bytes("kubectl", []int64{info.Size()}, 0)
+		row.Peer, row.Spread = true, strconv.FormatInt(info.Size(), 10)+" bytes"
+		s.Add(row)
 	}
-	return rows, []string{"linux/amd64, built with CGO_ENABLED=0 -trimpath -ldflags \"-s -w\"."}, nil
+	s.Note("linux/amd64, built with CGO_ENABLED=0 -trimpath -ldflags \"-s -w\".")
+	return nil
 }
 
 // start takes the time of the least that the plugin can do.
-func start(ctx context.Context, b *bench) ([]result.Row, []string, error) {
+func start(ctx context.Context, b *bench, s *result.Section) error {
 	plan := child.Plan{Runs: max(b.runs, 20), Warm: 3, Commands: []child.Command{{Argv: []string{b.plugin, "version"}}}}
 	if b.kubectl != "" {
 		plan.Commands = append(plan.Commands, child.Command{Argv: []string{b.kubectl, "version", "--client"}})
 	}
 	got, err := b.measure(ctx, plan, nil)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	rows := got[0].rows("kubectl-grpclb version", startTarget)
+	s.Add(got[0].rows("kubectl-grpclb version", startTarget)...)
 	if b.kubectl != "" {
-		rows = append(rows, peers(got[1].rows("kubectl version --client", 0))...)
+		s.Add(peers(got[1].rows("kubectl version --client", 0))...)
+	} else {
+		s.Note("There is no kubectl on this machine to compare with.")
 	}
-	return rows, nil, nil
+	return nil
 }
 
 // samples is what the runs of one command took.

@@ -15,25 +15,25 @@ import (
 )
 
 // micro runs the Go benchmarks ten times, the least that benchstat judges by, and prints its tables as they are.
-func micro(ctx context.Context, b *bench) ([]result.Row, []string, error) {
+func micro(ctx context.Context, b *bench, s *result.Section) error {
 	const count = "10"
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", "50ms", "-count", count, "./micro")
 	cmd.Dir = b.path("bench")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("run the benchmarks: %w", err)
+		return fmt.Errorf("run the benchmarks: %w", err)
 	}
 	raw := b.follow(out)
 	if err := cmd.Wait(); err != nil {
-		return nil, nil, fmt.Errorf("run the benchmarks: %w: %s", err, tail(raw))
+		return fmt.Errorf("run the benchmarks: %w: %s", err, tail(raw))
 	}
 	file := filepath.Join(b.dir, "micro.txt")
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
-		return nil, nil, err
+		return err
 	}
 	stat := exec.CommandContext(ctx, "go", "tool", "benchstat", "-col", "/impl", file)
 	stat.Dir = b.path("tools")
@@ -41,9 +41,10 @@ func micro(ctx context.Context, b *bench) ([]result.Row, []string, error) {
 	stat.Stderr = &stderr
 	table, err := stat.Output()
 	if err != nil {
-		return nil, nil, fmt.Errorf("benchstat: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("benchstat: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	return nil, []string{"```\n" + strings.TrimRight(strings.ReplaceAll(string(table), b.dir+string(filepath.Separator), ""), "\n") + "\n```"}, nil
+	s.Block = strings.ReplaceAll(string(table), b.dir+string(filepath.Separator), "")
+	return nil
 }
 
 // follow collects the output of go test and tells each benchmark once.

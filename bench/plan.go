@@ -15,11 +15,12 @@ import (
 	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
 )
 
-// measure is one part of the whole that can be asked for by its ID. It returns what it has, also beside an error.
+// measure is one part of the whole that can be asked for by its ID. It fills the section as it goes, so that what was measured before an
+// error is kept.
 type measure struct {
 	id, title string
 	cluster   bool // it needs one
-	run       func(ctx context.Context, b *bench) ([]result.Row, []string, error)
+	run       func(ctx context.Context, b *bench, s *result.Section) error
 }
 
 // measures is everything, cheap and local first.
@@ -133,8 +134,7 @@ func (b *bench) all(ctx context.Context, chosen []measure) ([]result.Section, er
 		} else {
 			b.say("%s: %s", m.id, m.title)
 			before := time.Now()
-			var err error
-			if s.Rows, s.Notes, err = m.run(ctx, b); err != nil {
+			if err := m.run(ctx, b, &s); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", m.id, err))
 				reason, _, _ := strings.Cut(err.Error(), "\n") // the whole of it comes at the end
 				s.LeftOut = "the rest, because it went wrong: " + reason
@@ -154,9 +154,14 @@ func (b *bench) all(ctx context.Context, chosen []measure) ([]result.Section, er
 
 // heading says what was measured, where, and how busy it was there.
 func (b *bench) heading(ctx context.Context) []string {
-	lines := []string{"machine: " + machine.Describe().String()}
+	m := machine.Describe()
+	lines := []string{"machine: " + m.String()}
 	if load, ok := machine.Load(); ok {
-		lines = append(lines, fmt.Sprintf("load average at the start: %.1f", load))
+		line := fmt.Sprintf("load average at the start: %.1f", load)
+		if load > float64(m.Cores) {
+			line += " (busy with other things: wall times, and more so their spread, are larger than on an idle machine)"
+		}
+		lines = append(lines, line)
 	}
 	describe := exec.CommandContext(ctx, "git", "-C", b.root, "describe", "--tags", "--always", "--dirty", "--abbrev=12")
 	if out, err := describe.Output(); err == nil {

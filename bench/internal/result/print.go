@@ -44,6 +44,9 @@ func Text(w io.Writer, s Section) error {
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
+	if s.Block != "" {
+		b.WriteString(strings.TrimRight(s.Block, "\n") + "\n")
+	}
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "  # %s\n", n)
 	}
@@ -64,6 +67,9 @@ func Markdown(w io.Writer, sections []Section) error {
 		}
 		for _, r := range s.Rows {
 			b.WriteString("| " + strings.Join(r.cells(), " | ") + " |\n")
+		}
+		if s.Block != "" {
+			fmt.Fprintf(&b, "\n```\n%s\n```\n", strings.TrimRight(s.Block, "\n"))
 		}
 		for _, n := range s.Notes {
 			fmt.Fprintf(&b, "\n%s\n", upperFirst(n))

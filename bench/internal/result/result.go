@@ -28,8 +28,18 @@ type Section struct {
 	// Notes say under which circumstances, one sentence each.
 	Notes []string
 	Rows  []Row
+	// Block is text that is printed as it is, such as another program's table.
+	Block string
 	// LeftOut says why there are no rows, or not all of them.
 	LeftOut string
+}
+
+// Add appends rows.
+func (s *Section) Add(rows ...Row) { s.Rows = append(s.Rows, rows...) }
+
+// Note appends a note.
+func (s *Section) Note(format string, args ...any) {
+	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
 }
 
 // Times makes a row of durations: the median, with quartiles and the 95th percentile.
