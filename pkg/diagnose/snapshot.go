@@ -255,6 +255,8 @@ type Target struct {
 	Source    string `json:"source"`
 	Name      string `json:"name,omitempty"`
 	ConfigMap string `json:"configMap,omitempty"`
+	// ConfigMapKey is the key of that ConfigMap which holds the value; it differs from Name for variables taken from one.
+	ConfigMapKey string `json:"configMapKey,omitempty"`
 	// PortName is the variable that holds the port when host and port are written apart; Token is the host alone then.
 	PortName string `json:"portName,omitempty"`
 	// Token is the target as written, and nothing around it: no user info, query or fragment.
