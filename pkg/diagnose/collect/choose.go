@@ -17,6 +17,9 @@ func (c *collector) choose(ctx context.Context) error {
 	if ce := c.servicesError(); ce != nil {
 		return ce
 	}
+	if c.noNamespace(ctx) {
+		return &NoNamespaceError{c.opt.Namespace}
+	}
 	if len(c.opt.Names) > 0 {
 		return c.checkNames(ctx)
 	}
@@ -30,6 +33,16 @@ func (c *collector) choose(ctx context.Context) error {
 		return &NoTargetError{Namespace: c.namespace(), Selector: c.opt.Selector, Services: len(c.snap.Services.Value)}
 	}
 	return nil
+}
+
+// noNamespace asks for the namespace when nothing at all was found in it: the API server lists a namespace that does not exist as an
+// empty one. Not being allowed to ask leaves it at that.
+func (c *collector) noNamespace(ctx context.Context) bool {
+	if c.opt.AllNamespaces || len(c.snap.Services.Value)+len(c.snap.Pods.Value) > 0 {
+		return false
+	}
+	_, err := get[*corev1.Namespace](ctx, c.session, Op{Verb: "get", Resource: Namespaces, Object: c.opt.Namespace})
+	return kindOf(err) == KindNotFound
 }
 
 // servicesError is the call that kept the Services from being known.

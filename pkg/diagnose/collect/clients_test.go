@@ -29,7 +29,7 @@ func clientLines(snap *diagnose.Snapshot) []string {
 		for _, tg := range w.Targets {
 			s := fmt.Sprintf("%s/%s %s %s", w.Namespace, w.Ref(), tg.Source, tg.Name)
 			if tg.ConfigMap != "" {
-				s += "@" + tg.ConfigMap
+				s += "@" + tg.ConfigMap + "." + tg.ConfigMapKey
 			}
 			out = append(out, s+" "+tg.Token)
 		}
@@ -131,9 +131,9 @@ func TestConfigMaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"default/deploy/file configmap app.yaml@files " + target,
-		"default/deploy/from env SQUARE_ADDRESS@vars square-service:50051",
-		"default/deploy/key env ADDR@vars square-service:50051",
+		"default/deploy/file configmap app.yaml@files.app.yaml " + target,
+		"default/deploy/from env SQUARE_ADDRESS@vars.SQUARE_ADDRESS square-service:50051",
+		"default/deploy/key env ADDR@vars.SQUARE_ADDRESS square-service:50051",
 		"default/deploy/over env SQUARE_ADDRESS square-service.default:1",
 	}
 	if diff := cmp.Diff(want, clientLines(snap)); diff != "" {
@@ -201,7 +201,7 @@ func TestClientsOfOtherNamespaces(t *testing.T) {
 		kubetest.Deployment("shop", "other").Env("SQUARE", "dns:///square-service.default:6565").Env("NOPE", "dns:///nope:1"),
 	)
 	own := "default/deploy/aggregator env GRPC_CLIENT_SQUARE_ADDRESS static://square-service:6565"
-	cart := []string{"shop/deploy/cart env X_ADDR@app square-service.default.svc:6565", "shop/deploy/cart env SQUARE dns:///square-service.default:6565"}
+	cart := []string{"shop/deploy/cart env X_ADDR@app.X_ADDR square-service.default.svc:6565", "shop/deploy/cart env SQUARE dns:///square-service.default:6565"}
 	other := "shop/deploy/other env SQUARE dns:///square-service.default:6565"
 	pods := func(snap *diagnose.Snapshot) (out []string) {
 		for _, p := range snap.Pods.Value {
@@ -336,6 +336,7 @@ func TestSelection(t *testing.T) {
 		kubetest.Service(ns, "cube-service").Label("team", "cubes"),
 		kubetest.Service(ns, "redis").Port("redis", 6379, kubetest.Service(ns, "x").Spec.Ports[0].TargetPort),
 		kubetest.Service("shop", "cart"),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "void"}},
 	)
 	names := func(opt collect.Options) string {
 		snap, err := run(t, objs, opt)
@@ -359,7 +360,9 @@ func TestSelection(t *testing.T) {
 		"two names":               {collect.Options{Namespace: ns, Names: []string{"redis", "cube-service"}}, "default/redis default/cube-service"},
 		"no match": {collect.Options{Namespace: ns, Selector: "team=none"},
 			`no service in namespace default matches the selector "team=none" / kubectl get services -A lists what is there`},
-		"an empty namespace": {collect.Options{Namespace: "void"}, "no service in namespace void / kubectl get services -A lists what is there"},
+		"an empty namespace":          {collect.Options{Namespace: "void"}, "no service in namespace void / kubectl get services -A lists what is there"},
+		"no such namespace":           {collect.Options{Namespace: "viod"}, `there is no namespace "viod" / kubectl get namespaces lists them`},
+		"a name in no such namespace": {collect.Options{Namespace: "viod", Names: []string{"x"}}, `there is no namespace "viod" / kubectl get namespaces lists them`},
 		"a typing mistake": {collect.Options{Namespace: ns, Names: []string{"sqaure-service"}},
 			`no service "sqaure-service" in namespace "default" / did you mean square-service?`},
 		"another namespace": {collect.Options{Namespace: ns, Names: []string{"cart"}}, `no service "cart" in namespace "default" / namespace shop has one: add -n shop`},

@@ -77,6 +77,17 @@ func (e *NotFoundError) Hint() string {
 	return fmt.Sprintf("kubectl get services -n %s lists what is there", e.Service.Namespace)
 }
 
+// NoNamespaceError says that the namespace to look at does not exist.
+type NoNamespaceError struct{ Namespace string }
+
+// Error names the namespace.
+func (e *NoNamespaceError) Error() string {
+	return fmt.Sprintf("there is no namespace %q", e.Namespace)
+}
+
+// Hint says how to see those that exist.
+func (e *NoNamespaceError) Hint() string { return "kubectl get namespaces lists them" }
+
 // NoTargetError says that nothing was named and nothing was found to diagnose.
 type NoTargetError struct {
 	Namespace string // empty for all namespaces

@@ -14,6 +14,7 @@ var (
 	Services     = Resource{Version: "v1", Name: "services"}
 	Pods         = Resource{Version: "v1", Name: "pods"}
 	Nodes        = Resource{Version: "v1", Name: "nodes", Cluster: true}
+	Namespaces   = Resource{Version: "v1", Name: "namespaces", Cluster: true}
 	ConfigMaps   = Resource{Version: "v1", Name: "configmaps"}
 	Slices       = Resource{Group: "discovery.k8s.io", Version: "v1", Name: "endpointslices"}
 	Deployments  = Resource{Group: "apps", Version: "v1", Name: "deployments"}

@@ -15,7 +15,7 @@ import (
 // Run reads the API, chooses the Services to diagnose, and runs the stages one after the other (Together joins several). The
 // snapshot is never nil. An error beside it is one of this package's types and says why the snapshot is not all that was asked for:
 //
-//   - *OptionsError, *NotFoundError, *NoTargetError: nothing to diagnose.
+//   - *OptionsError, *NotFoundError, *NoNamespaceError, *NoTargetError: nothing to diagnose.
 //   - *UnauthorizedError, *UnreachableError, *CallError: the cluster could not be asked.
 //   - *DeletedError: a Service went away meanwhile; the facts are from before.
 //   - *StoppedError: ctx ended. What was learned until then is in the snapshot.

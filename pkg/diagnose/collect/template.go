@@ -142,14 +142,14 @@ func (t *template) resolve(c containerSpec, data map[string]map[string]string) t
 	out := target.Container{Args: c.args, Aliases: t.aliases, OwnDNS: t.ownDNS}
 	for _, f := range c.from {
 		for _, key := range sortedKeys(data[f.configMap]) {
-			out.Env = append(out.Env, target.Var{Name: f.prefix + key, Value: data[f.configMap][key], ConfigMap: f.configMap})
+			out.Env = append(out.Env, target.Var{Name: f.prefix + key, Value: data[f.configMap][key], ConfigMap: f.configMap, Key: key})
 		}
 	}
 	for _, e := range c.env {
 		if e.configMap == "" {
 			out.Env = append(out.Env, target.Var{Name: e.name, Value: e.value})
 		} else if v, ok := data[e.configMap][e.key]; ok {
-			out.Env = append(out.Env, target.Var{Name: e.name, Value: v, ConfigMap: e.configMap})
+			out.Env = append(out.Env, target.Var{Name: e.name, Value: v, ConfigMap: e.configMap, Key: e.key})
 		}
 	}
 	for _, f := range c.files {

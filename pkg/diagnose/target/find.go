@@ -17,8 +17,8 @@ type Container struct {
 	OwnDNS bool
 }
 
-// Var is an environment variable; ConfigMap names the object that its value came from, if any.
-type Var struct{ Name, Value, ConfigMap string }
+// Var is an environment variable; ConfigMap and Key name the object that its value came from, if any.
+type Var struct{ Name, Value, ConfigMap, Key string }
 
 // File is one key of a ConfigMap that is mounted.
 type File struct{ ConfigMap, Key, Text string }
@@ -36,6 +36,8 @@ type Found struct {
 	Match
 	// Source is env, arg or configmap; Name is the variable's or flag's name, or the key of the ConfigMap.
 	Source, Name, ConfigMap string
+	// Key is the key of the ConfigMap.
+	Key string
 	// PortName is the variable or flag that Port came from when host and port are written apart.
 	PortName string
 	// Policy is a load-balancing policy written nearby, in gRPC's spelling.
@@ -78,6 +80,7 @@ func unique(in []Found) []Found {
 // entry is one place where a target may stand.
 type entry struct {
 	source, name, configMap string
+	mapKey                  string // of the ConfigMap
 	key                     string // the full name for guessing: a variable, a flag, a path of keys
 	value                   string // expanded
 	written                 string // before expansion, when that matters
@@ -99,14 +102,14 @@ func (f *finder) env() {
 	for _, v := range f.c.Env {
 		value := f.expand(v.Value)
 		f.vars[v.Name] = value
-		e := entry{source: SourceEnv, name: v.Name, configMap: v.ConfigMap, key: v.Name, value: value, written: v.Value, whole: true}
+		e := entry{source: SourceEnv, name: v.Name, configMap: v.ConfigMap, mapKey: v.Key, key: v.Name, value: value, written: v.Value, whole: true}
 		g = slices.DeleteFunc(g, func(o entry) bool { return o.name == v.Name })
 		g = append(g, e)
 	}
 	for _, e := range slices.Clone(g) {
 		if Parse(e.value) == nil && strings.ContainsAny(e.value, " \n{[;,=") {
 			for _, t := range textEntries(SourceEnv, e.name, e.configMap, e.value) {
-				t.key = e.name + "." + t.key
+				t.key, t.mapKey = e.name+"."+t.key, e.mapKey
 				g = append(g, t)
 			}
 		}
@@ -199,7 +202,7 @@ func (f *finder) entry(e entry, ports map[string]entry) []Found {
 		if !e.whole && t.Scheme == "" && t.Port == 0 {
 			continue
 		}
-		fd := Found{Target: t, Source: e.source, Name: e.name, ConfigMap: e.configMap}
+		fd := Found{Target: t, Source: e.source, Name: e.name, ConfigMap: e.configMap, Key: e.mapKey}
 		if t.Port == 0 && t.Scheme == "" {
 			fd.PortName, fd.Port = portBeside(e, ports)
 		}

@@ -66,6 +66,9 @@ func textEntries(source, name, configMap, text string) []entry {
 		return nil
 	}
 	w := textWalker{source: source, name: name, configMap: configMap}
+	if source == SourceConfigMap {
+		w.mapKey = name
+	}
 	trimmed := strings.TrimSpace(text)
 	if strings.HasPrefix(trimmed, "{") || strings.HasPrefix(trimmed, "[") {
 		var v any
@@ -85,6 +88,7 @@ func textEntries(source, name, configMap, text string) []entry {
 
 type textWalker struct {
 	source, name, configMap string
+	mapKey                  string
 	out                     []entry
 	section                 string // of TOML and ini
 	stack                   []indented
@@ -97,7 +101,7 @@ type indented struct {
 
 func (w *textWalker) add(key, value string, whole bool) {
 	if len(w.out) < maxEntries {
-		w.out = append(w.out, entry{source: w.source, name: w.name, configMap: w.configMap, key: key, value: value, whole: whole})
+		w.out = append(w.out, entry{source: w.source, name: w.name, configMap: w.configMap, mapKey: w.mapKey, key: key, value: value, whole: whole})
 	}
 }
 
