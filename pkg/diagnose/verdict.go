@@ -3,6 +3,7 @@ package diagnose
 import (
 	"cmp"
 	"fmt"
+	"slices"
 )
 
 // verdict answers "is my load balanced?" from the strongest thing known: no pods, then traffic as seen, then the
@@ -14,56 +15,66 @@ func verdict(v *View, r ServiceReport, failOn Severity) Verdict {
 	if v.Slices.Known() && len(v.Ready()) == 0 && v.Service.Type != "ExternalName" {
 		return Verdict{VerdictBroken, "no ready pod behind it: every call fails"}
 	}
-	if vd, ok := seen(r.Spread); ok {
+	if vd, ok := skewed(r.Spread); ok {
 		return vd
 	}
-	if vd, ok := probed(r.Spread); ok {
+	if len(r.Findings) > 0 && r.Findings[0].Severity >= failOn {
+		return suspect(r)
+	}
+	if vd, ok := balanced(r.Spread); ok {
 		return vd
 	}
 	return judged(v, r, failOn)
 }
 
-// seen words a spread of real traffic.
-func seen(s Spread) (Verdict, bool) {
+// skewed words traffic that was seen to be wrong.
+func skewed(s Spread) (Verdict, bool) {
 	st := s.Statistic
-	if st == nil {
-		return Verdict{}, false
-	}
 	switch {
+	case st == nil:
 	case s.Basis == "cpu" && s.State == SpreadOnePod:
 		return Verdict{VerdictPinned, fmt.Sprintf("1 of %d ready pods uses %.0f%% of the CPU", st.Pods, 100*st.MaxShare)}, true
 	case s.State == SpreadOnePod:
 		return Verdict{VerdictPinned, fmt.Sprintf("all traffic lands on 1 of %d ready pods", st.Pods)}, true
 	case s.State == SpreadUneven:
-		return Verdict{VerdictUneven, fmt.Sprintf("traffic is uneven: the busiest of %d ready pods gets %.0f%%, an even share is %.0f%%",
-			st.Pods, 100*st.MaxShare, 100/float64(st.Pods))}, true
-	case s.State == SpreadEven:
-		return Verdict{VerdictOK, fmt.Sprintf("traffic is spread evenly over %d ready pods", st.Pods)}, true
+		return Verdict{VerdictUneven, fmt.Sprintf("traffic is uneven: of %d ready pods the busiest gets %.0f%%, the quietest %.0f%%, an even share is %.0f%%",
+			st.Pods, 100*st.MaxShare, 100*st.MinShare, 100/float64(st.Pods))}, true
 	}
 	return Verdict{}, false
 }
 
-// probed words the probe's own calls, through the Service itself, when users' traffic says nothing.
-func probed(s Spread) (Verdict, bool) {
+// suspect words the worst finding; for a pinned Service the probe's own calls say it best when users' traffic is too little to.
+func suspect(r ServiceReport) Verdict {
+	pinned := slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Check == "clusterip-pinned" })
+	for _, p := range r.Spread.Probes {
+		if pinned && p.Via == "clusterip" && p.Conns == 1 && p.State == SpreadOnePod {
+			return Verdict{VerdictPinned, fmt.Sprintf("%d probe calls over one channel landed on 1 of %d ready pods", p.Calls, len(p.Rows))}
+		}
+	}
+	return Verdict{VerdictSuspect, r.Findings[0].Summary}
+}
+
+// balanced words traffic that was seen to be right, or the probe's calls over a headless Service when there was too little of it.
+func balanced(s Spread) (Verdict, bool) {
+	if st := s.Statistic; st != nil && s.Basis == "bytes" {
+		switch s.State {
+		case SpreadEven:
+			return Verdict{VerdictOK, fmt.Sprintf("traffic is spread evenly over %d ready pods", st.Pods)}, true
+		case SpreadRough:
+			return Verdict{VerdictOK, fmt.Sprintf("traffic is spread roughly evenly over %d ready pods: between %.0f%% and %.0f%% each",
+				st.Pods, 100*st.MinShare, 100*st.MaxShare)}, true
+		}
+	}
 	for _, p := range s.Probes {
-		if p.Via == "pods" || p.Statistic == nil {
-			continue
-		}
-		switch {
-		case p.State == SpreadOnePod && p.Channels == 1:
-			return Verdict{VerdictPinned, fmt.Sprintf("%d probe calls over one channel landed on 1 of %d ready pods", p.Calls, p.Statistic.Pods)}, true
-		case p.State == SpreadUneven || p.State == SpreadOnePod:
-			return Verdict{VerdictUneven, fmt.Sprintf("%d probe calls over %d channels reached %d of %d ready pods, the busiest with %.0f%% of them",
-				p.Calls, p.Channels, p.Statistic.Active, p.Statistic.Pods, 100*p.Statistic.MaxShare)}, true
+		if p.Via == "headless" && p.State == SpreadEven {
+			return Verdict{VerdictOK, fmt.Sprintf("probe calls over the headless Service are spread evenly over %d ready pods; users' traffic was too little to judge", len(p.Rows))}, true
 		}
 	}
 	return Verdict{}, false
 }
 
+// judged words what was read when no traffic was measured. It never says "even".
 func judged(v *View, r ServiceReport, failOn Severity) Verdict {
-	if len(r.Findings) > 0 && r.Findings[0].Severity >= failOn {
-		return Verdict{VerdictSuspect, r.Findings[0].Summary}
-	}
 	if v.Service.Type == "ExternalName" {
 		return Verdict{VerdictUnknown, "an ExternalName Service: what balances its calls is outside of what was looked at"}
 	}
@@ -72,22 +83,38 @@ func judged(v *View, r ServiceReport, failOn Severity) Verdict {
 			return Verdict{VerdictUnknown, "cannot tell: " + s.Reason}
 		}
 	}
-	if r.GRPC.Level == GRPCUnknown {
+	switch {
+	case r.GRPC.Level == GRPCUnknown:
 		return Verdict{VerdictUnknown, "cannot tell whether it speaks gRPC: " + first(r.GRPC.Because)}
-	}
-	if r.Spread.State == SpreadSingle {
+	case r.Spread.State == SpreadSingle:
 		return Verdict{VerdictOK, "one ready pod: nothing to balance"}
-	}
-	if r.Spread.State == SpreadIdle {
-		return Verdict{VerdictOK, fmt.Sprintf("nothing found; too little traffic in %.0f s to judge the spread", r.Spread.IntervalSeconds)}
-	}
-	if !v.Slices.Known() {
+	case !v.Slices.Known():
 		return Verdict{VerdictUnknown, "cannot tell: " + cmp.Or(v.Slices.Reason, "the EndpointSlices were not asked for")}
+	case len(r.Findings) > 0 && r.Findings[0].Severity >= Medium:
+		return Verdict{VerdictOK, fmt.Sprintf("nothing at or above %s; worth a look: %s", failOn, r.Findings[0].Summary)}
+	case r.Spread.State == SpreadIdle:
+		return Verdict{VerdictOK, fmt.Sprintf("no cause found; too little traffic in %.0f s to judge the spread", r.Spread.IntervalSeconds)}
+	case v.policyUnknown():
+		return Verdict{VerdictUnknown, fmt.Sprintf("no cause found, but whether the clients use all %d ready pods depends on their policy (the default, pick_first, does not); --sockets measures it",
+			len(v.Ready()))}
 	}
-	if len(r.Findings) > 0 && r.Findings[0].Severity >= Medium {
-		return Verdict{VerdictOK, fmt.Sprintf("nothing at or above %s; but %s", failOn, r.Findings[0].Summary)}
+	return Verdict{VerdictOK, "no cause found in what was read; the spread itself was not measured (--sockets does)"}
+}
+
+// policyUnknown reports whether somebody may dial the pods by a headless name without a policy that was seen to balance.
+func (v *View) policyUnknown() bool {
+	clients := v.SiblingClients()
+	if v.Service.Headless() {
+		clients = v.Clients()
+		if len(clients) == 0 {
+			return true
+		}
 	}
-	return Verdict{VerdictOK, fmt.Sprintf("nothing found in the way of an even spread over %d ready pods", len(v.Ready()))}
+	return slices.ContainsFunc(clients, func(c Client) bool {
+		return slices.ContainsFunc(c.Targets, func(t Target) bool {
+			return !c.Workload.Mesh.In() && t.Policy == "" && t.Scheme != "xds"
+		})
+	})
 }
 
 func first(xs []string) string {

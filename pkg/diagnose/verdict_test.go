@@ -18,7 +18,7 @@ func TestVerdict(t *testing.T) {
 		words  string
 	}{
 		"nothing found": {
-			snap: healthy(3), state: diagnose.VerdictOK, words: "nothing found in the way of an even spread over 3 ready pods",
+			snap: healthy(3), state: diagnose.VerdictOK, words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
 		},
 		"not gRPC": {
 			snap:  port(healthy(3), diagnose.ServicePort{Name: "http", Port: 80, TargetPort: "6565"}),
@@ -42,11 +42,19 @@ func TestVerdict(t *testing.T) {
 		},
 		"uneven": {
 			snap: measured(8000, 2000, 0), state: diagnose.VerdictUneven,
-			words: "traffic is uneven: the busiest of 3 ready pods gets 80%, an even share is 33%",
+			words: "traffic is uneven: of 3 ready pods the busiest gets 80%, the quietest 0%, an even share is 33%",
 		},
-		"even, whatever the findings": {
+		"even now, with a finding": {
 			snap: measured(3000, 3000, 3000), checks: []diagnose.Check{fires("a", diagnose.Critical)},
+			state: diagnose.VerdictSuspect, words: "a found it",
+		},
+		"even, with a milder finding": {
+			snap: measured(3000, 3000, 3000), checks: []diagnose.Check{fires("a", diagnose.Medium)},
 			state: diagnose.VerdictOK, words: "traffic is spread evenly over 3 ready pods",
+		},
+		"roughly even": {
+			snap: measured(2000, 2900, 1100), state: diagnose.VerdictOK,
+			words: "traffic is spread roughly evenly over 3 ready pods: between 18% and 48% each",
 		},
 		"CPU alone": {
 			snap: healthy(2), change: func(s *diagnose.Snapshot) {
@@ -54,16 +62,20 @@ func TestVerdict(t *testing.T) {
 			},
 			state: diagnose.VerdictPinned, words: "1 of 2 ready pods uses 98% of the CPU",
 		},
-		"probe over one channel": {
-			snap: probed(3, 200), state: diagnose.VerdictPinned, words: "200 probe calls over one channel landed on 1 of 3 ready pods",
+		"probe over one channel, and a pinned Service": {
+			snap: clusterIP(0, 1, 0), checks: []diagnose.Check{fires("clusterip-pinned", diagnose.Critical)},
+			state: diagnose.VerdictPinned, words: "100 probe calls over one channel landed on 1 of 3 ready pods",
 		},
-		"probe over several channels, all pods reached": {
-			snap: probed(3, 100, 20, 20), state: diagnose.VerdictUneven,
-			words: "140 probe calls over 3 channels reached 3 of 3 ready pods, the busiest with 71% of them",
+		"probe over one channel, and nobody concerned": {
+			snap: clusterIP(0, 1, 0), state: diagnose.VerdictOK, words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
+		},
+		"probe over the headless Service": {
+			snap: probed(3, 100, 100, 100), state: diagnose.VerdictOK,
+			words: "probe calls over the headless Service are spread evenly over 3 ready pods; users' traffic was too little to judge",
 		},
 		"probe straight to the pods says nothing about the Service": {
 			snap: probed(3, 200), change: func(s *diagnose.Snapshot) { s.Probes.Value[0].Via = "pods" },
-			state: diagnose.VerdictOK, words: "nothing found in the way of an even spread over 3 ready pods",
+			state: diagnose.VerdictOK, words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
 		},
 		"traffic before probe": {
 			snap: measured(3000, 3000, 3000), change: func(s *diagnose.Snapshot) { s.Probes = probed(3, 200).Probes },
@@ -74,11 +86,11 @@ func TestVerdict(t *testing.T) {
 		},
 		"a milder finding is told, not hidden": {
 			snap: healthy(3), checks: []diagnose.Check{fires("a", diagnose.Medium)}, state: diagnose.VerdictOK,
-			words: "nothing at or above high; but a found it",
+			words: "nothing at or above high; worth a look: a found it",
 		},
 		"a low finding is not worth the headline": {
 			snap: healthy(3), checks: []diagnose.Check{fires("a", diagnose.Low)}, state: diagnose.VerdictOK,
-			words: "nothing found in the way of an even spread over 3 ready pods",
+			words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
 		},
 		"could not look": {
 			snap: healthy(3), checks: []diagnose.Check{needsPods}, change: func(s *diagnose.Snapshot) {
@@ -106,7 +118,7 @@ func TestVerdict(t *testing.T) {
 		},
 		"one pod": {snap: healthy(1), state: diagnose.VerdictOK, words: "one ready pod: nothing to balance"},
 		"too little traffic": {
-			snap: measured(10, 20), state: diagnose.VerdictOK, words: "nothing found; too little traffic in 2 s to judge the spread",
+			snap: measured(10, 20), state: diagnose.VerdictOK, words: "no cause found; too little traffic in 2 s to judge the spread",
 		},
 	}
 	for name, tc := range tests {

@@ -69,7 +69,7 @@ type pinnedClient struct {
 }
 
 func (p *pinned) even() bool {
-	return p.spread.Basis == "bytes" && p.spread.State == diagnose.SpreadEven
+	return p.spread.Basis == "bytes" && (p.spread.State == diagnose.SpreadEven || p.spread.State == diagnose.SpreadRough)
 }
 
 func (p *pinned) add(c diagnose.Client) {

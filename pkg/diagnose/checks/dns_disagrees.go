@@ -68,7 +68,7 @@ func runDNSDisagrees(v *diagnose.View) []diagnose.Finding {
 	return []diagnose.Finding{f}
 }
 
-// serverAnswers are one DNS pod's answers to one type of question, by round.
+// serverAnswers are one DNS pod's answers to one type of question, one for each round.
 type serverAnswers struct {
 	key     diagnose.Key
 	typ     string
@@ -88,9 +88,6 @@ func addressAnswers(v *diagnose.View) []serverAnswers {
 			out = append(out, serverAnswers{key: a.Server, typ: a.Type})
 		}
 		out[i].answers = append(out[i].answers, a)
-	}
-	for _, s := range out {
-		slices.SortFunc(s.answers, func(a, b diagnose.DNSAnswer) int { return cmp.Compare(a.Round, b.Round) })
 	}
 	slices.SortFunc(out, func(a, b serverAnswers) int { return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.typ, b.typ)) })
 	return out

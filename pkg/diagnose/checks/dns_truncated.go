@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -34,7 +35,8 @@ func runDNSTruncated(v *diagnose.View) []diagnose.Finding {
 	f := diagnose.Finding{
 		Subject: subject(v), Severity: diagnose.Low, Confidence: diagnose.Inferred,
 	}
-	f.Summary = fmt.Sprintf("the DNS answer (%d addresses, %d bytes) does not fit into UDP: clients that do not ask again over TCP miss pods", len(a.Addresses), a.Size)
+	f.Summary = fmt.Sprintf("the DNS answer (%s, %d bytes) does not fit into UDP: clients that do not ask again over TCP miss pods",
+		number(len(a.Addresses), "address", "addresses"), a.Size)
 	cut := false
 	for _, p := range sorted(a.Predicted) {
 		if !p.Truncated {
@@ -84,7 +86,7 @@ func largest(v *diagnose.View) (diagnose.DNSAnswer, bool) {
 		if a.Error != "" || a.Type != "A" && a.Type != "AAAA" || !nameIs(v, a.Name) {
 			continue
 		}
-		if !found || a.Size > best.Size {
+		if !found || cmp.Or(cmp.Compare(a.Size, best.Size), cmp.Compare(len(a.Addresses), len(best.Addresses)), best.Server.Compare(a.Server)) > 0 {
 			best, found = a, true
 		}
 	}

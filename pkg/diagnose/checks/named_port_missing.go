@@ -145,19 +145,9 @@ func portFixes(v *diagnose.View, p diagnose.ServicePort, order []diagnose.Owner,
 // certainPort returns the one number on which all pods agree: those that have the name use it, and each of the others
 // declares it under another name or none; without any pod that has the name, it must be their only port.
 func certainPort(lack map[diagnose.Owner][]*diagnose.Pod, nums []int32) (int32, bool) {
-	if len(nums) > 1 {
-		return 0, false
-	}
 	for _, pods := range lack {
 		for _, pod := range pods {
-			var mine []int32
-			for _, c := range pod.Containers {
-				for _, cp := range c.Ports {
-					if (!c.Init || c.Sidecar) && protocol(cp.Protocol) == "TCP" {
-						mine = append(mine, cp.Port)
-					}
-				}
-			}
+			mine := tcpPorts(pod)
 			if len(nums) == 0 && len(mine) == 1 {
 				nums = mine
 			}
@@ -167,4 +157,16 @@ func certainPort(lack map[diagnose.Owner][]*diagnose.Pod, nums []int32) (int32, 
 		}
 	}
 	return nums[0], len(nums) == 1
+}
+
+func tcpPorts(pod *diagnose.Pod) []int32 {
+	var out []int32
+	for _, c := range pod.Containers {
+		for _, cp := range c.Ports {
+			if (!c.Init || c.Sidecar) && protocol(cp.Protocol) == "TCP" {
+				out = append(out, cp.Port)
+			}
+		}
+	}
+	return out
 }

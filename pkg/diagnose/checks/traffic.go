@@ -19,7 +19,7 @@ type flows struct {
 func flowsOf(s diagnose.Spread, w diagnose.Workload) flows {
 	f := flows{pods: map[diagnose.Key]int{}, reach: map[string]map[diagnose.Key]int{}}
 	for _, fl := range s.Flows {
-		if fl.Hidden || !strings.HasPrefix(fl.Client, w.Namespace+"/") {
+		if !strings.HasPrefix(fl.Client, w.Namespace+"/") {
 			continue
 		}
 		if fl.Workload != w.Ref() && (w.Kind != "CronJob" || !strings.HasPrefix(fl.Workload, "job/"+w.Name+"-")) {

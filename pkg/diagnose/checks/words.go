@@ -22,6 +22,9 @@ func count(n int, one string) string {
 	return strconv.Itoa(n) + " " + one + "s"
 }
 
+// number words a number of things whose plural is no plain s.
+func number(n int, one, many string) string { return fmt.Sprintf("%d %s", n, either(n, one, many)) }
+
 // list joins names as a sentence does; beyond a handful it counts the rest.
 func list(xs []string) string {
 	switch n := len(xs); {
