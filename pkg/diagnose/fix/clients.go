@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -19,9 +20,15 @@ func (e edit) where() string {
 	return fmt.Sprintf("%s, container %s, %s", e.w.Ref(), e.t.Container, source(e.t))
 }
 
+// moved is what a target becomes: its token, and the port where that is written apart (Target.PortName).
+type moved struct {
+	token string
+	port  int32
+}
+
 // moveClients changes the targets of every client found. rewrite returns the new target, or an error whose text says
 // why this one stays; wanted is the target as it would be for a client that was not found.
-func (b *builder) moveClients(rewrite func(diagnose.Target) (string, error), wanted string) {
+func (b *builder) moveClients(rewrite func(diagnose.Target) (moved, error), wanted string) {
 	if !b.v.Workloads.Known() {
 		why := ""
 		if b.v.Workloads.Reason != "" {
@@ -42,7 +49,7 @@ func (b *builder) moveClients(rewrite func(diagnose.Target) (string, error), wan
 				b.note("%s is left as it is: %v.", c.Workload.Ref(), err)
 				continue
 			}
-			b.change(edit{w: c.Workload, t: t, to: to})
+			b.move(c.Workload, t, to)
 		}
 	}
 	b.alreadyMoved(clients)
@@ -64,6 +71,20 @@ func (b *builder) alreadyMoved(clients []diagnose.Client) {
 			}
 		}
 	}
+}
+
+// move changes a target, and the variable that holds its port if there is one.
+func (b *builder) move(w diagnose.Workload, t diagnose.Target, to moved) {
+	b.change(edit{w: w, t: t, to: to.token})
+	if t.PortName == "" || to.port == t.Port {
+		return
+	}
+	port := diagnose.Target{Container: t.Container, Source: t.Source, Name: t.PortName, Token: strconv.Itoa(int(t.Port))}
+	if t.Source != "env" || t.Port == 0 {
+		b.note("%s, container %s: %s has to become %d.", w.Ref(), t.Container, t.PortName, to.port)
+		return
+	}
+	b.change(edit{w: w, t: port, to: strconv.Itoa(int(to.port))})
 }
 
 // change makes one edit in the way that the client allows.

@@ -129,8 +129,8 @@ func (o *liveObject) setConfigMap(e edit) error {
 		return errImmutable
 	}
 	data := child(o.live, "data")
-	keys := []string{e.t.Name}
-	if s, _ := data[e.t.Name].(string); !strings.Contains(s, e.t.Token) {
+	keys := []string{configMapKey(e.t)}
+	if s, _ := data[keys[0]].(string); !strings.Contains(s, e.t.Token) {
 		keys = keys[:0]
 		for k := range data {
 			keys = append(keys, k)

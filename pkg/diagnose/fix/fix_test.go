@@ -7,7 +7,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -403,6 +402,25 @@ func TestBareHostWithAnotherPort(t *testing.T) {
 	mentions(t, p.Notes, "has to be 6565, not 80")
 }
 
+func TestPortWrittenApart(t *testing.T) {
+	apart := target(func(tg *diagnose.Target) {
+		tg.Scheme, tg.Token, tg.Port, tg.PortName = "", "square-service", 80, "SQUARE_PORT"
+	})
+	eighty := service(func(s *diagnose.Service) { s.Ports[0].Port = 80 })
+	p := build(t, square(t, eighty, apart), diagnose.StrategyHeadless, fix.Options{})
+	if len(p.Commands) != 2 {
+		t.Fatalf("commands %+v", p.Commands)
+	}
+	mentions(t, p.Commands[0].Args, "GRPC_CLIENT_SQUARE_ADDRESS=square-service-headless.default.svc.cluster.local")
+	mentions(t, p.Commands[1].Args, "SQUARE_PORT=6565")
+	arg := target(func(tg *diagnose.Target) { tg.Source, tg.PortName = "arg", "--square-port" })
+	mentions(t, build(t, square(t, eighty, apart, arg), diagnose.StrategyHeadless, fix.Options{}).Notes, "--square-port has to become 6565")
+	same := build(t, square(t, target(func(tg *diagnose.Target) { tg.Scheme, tg.Token, tg.PortName = "", "square-service", "SQUARE_PORT" })), diagnose.StrategyHeadless, fix.Options{})
+	if len(same.Commands) != 1 {
+		t.Errorf("commands %+v", same.Commands)
+	}
+}
+
 func TestClientsNotSeen(t *testing.T) {
 	unknown := build(t, square(t, func(s *diagnose.Snapshot) {
 		s.Workloads = diagnose.Unknown[[]diagnose.Workload](diagnose.Denied, "may not list deployments in default", "")
@@ -413,26 +431,6 @@ func TestClientsNotSeen(t *testing.T) {
 	if len(none.Snippets) != len(fix.Languages()) {
 		t.Errorf("%d snippets", len(none.Snippets))
 	}
-}
-
-func TestMeshedClientStays(t *testing.T) {
-	p := build(t, square(t, func(s *diagnose.Snapshot) {
-		in := s.Workloads.Value[0]
-		in.Name, in.Mesh = "meshed", diagnose.Mesh{Kind: "linkerd", Mode: "sidecar"}
-		out := s.Workloads.Value[0]
-		out.Name, out.Mesh = "skips", diagnose.Mesh{Kind: "linkerd", SkipOutbound: []string{"1-10", "6000-7000"}}
-		ambient := s.Workloads.Value[0]
-		ambient.Name, ambient.Mesh = "ambient", diagnose.Mesh{Kind: "istio", Mode: "ambient"}
-		s.Workloads.Value = append(s.Workloads.Value, in, out, ambient)
-	}), diagnose.StrategyHeadless, fix.Options{})
-	var who []string
-	for _, c := range p.Commands {
-		who = append(who, c.Args[3])
-	}
-	if !slices.Equal(who, []string{"deploy/aggregator-app", "deploy/skips", "deploy/ambient"}) {
-		t.Errorf("changed %v", who)
-	}
-	mentions(t, p.Notes, "deploy/meshed is in linkerd and stays")
 }
 
 func TestTLS(t *testing.T) {
@@ -463,36 +461,4 @@ func TestTLS(t *testing.T) {
 			mentions(t, p.Caveats, c.caveat)
 		})
 	}
-}
-
-func TestMesh(t *testing.T) {
-	linkerd := func(s *diagnose.Snapshot) { s.Pods.Value[0].Mesh = diagnose.Mesh{Kind: "linkerd"} }
-	t.Run("back from the twin", func(t *testing.T) {
-		p := build(t, square(t, linkerd, sibling(func(*diagnose.Service) {}), target(func(tg *diagnose.Target) {
-			tg.Service.Name, tg.Host, tg.Scheme = "square-service-headless", "square-service-headless.default", "dns"
-			tg.Token = "dns:///square-service-headless.default:6565"
-		})), diagnose.StrategyMesh, fix.Options{})
-		if len(p.Patches) != 1 {
-			t.Fatalf("patches %+v", p.Patches)
-		}
-		mentions(t, []string{p.Patches[0].YAML}, "linkerd.io/inject: enabled", "dns:///square-service.default.svc.cluster.local:6565")
-	})
-	t.Run("headless alone", func(t *testing.T) {
-		p := build(t, square(t, linkerd, service(func(s *diagnose.Service) { s.ClusterIPs = []string{"None"} })), diagnose.StrategyMesh, fix.Options{})
-		mentions(t, p.Notes, "has no cluster IP")
-	})
-	t.Run("already in", func(t *testing.T) {
-		p := build(t, square(t, client(func(w *diagnose.Workload) { w.Mesh = diagnose.Mesh{Kind: "istio", Mode: "ambient"} }), service(func(s *diagnose.Service) {
-			s.Ports[0].Name = ""
-		})), diagnose.StrategyMesh, fix.Options{})
-		if len(p.Patches) != 0 {
-			t.Errorf("patches %+v", p.Patches)
-		}
-		mentions(t, p.Notes, "deploy/aggregator-app is in istio already", "set appProtocol: grpc")
-		mentions(t, p.Caveats, "waypoint")
-	})
-	t.Run("a pod", func(t *testing.T) {
-		p := build(t, square(t, linkerd, client(func(w *diagnose.Workload) { w.Kind = "Pod" })), diagnose.StrategyMesh, fix.Options{})
-		mentions(t, p.Notes, "a Pod cannot be changed in place")
-	})
 }

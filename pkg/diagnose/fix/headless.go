@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ func (b *builder) headless() error {
 		}
 	}
 	target := fmt.Sprintf("dns:///%s:%d", b.fqdn(name), ports[0].number)
-	b.moveClients(func(t diagnose.Target) (string, error) { return b.headlessToken(t, name, ports) }, target)
+	b.moveClients(func(t diagnose.Target) (moved, error) { return b.headlessTarget(t, name, ports) }, target)
 	tls := b.tlsAdvice(name, ports)
 	b.plan.Snippets, err = snippets("client", clientCode{Target: target, TLS: tls.used, Authority: tls.authority})
 	if err != nil {
@@ -107,11 +108,11 @@ func listed(ranges []string, port int32) bool {
 	return false
 }
 
-// headlessToken writes a target anew: dns, the twin's full name, and the pods' port. A target that was a bare host
+// headlessTarget writes a target anew: dns, the twin's full name, and the pods' port. A target that was a bare host
 // stays one, since the program adds the port itself.
-func (b *builder) headlessToken(t diagnose.Target, twin string, ports []podPort) (string, error) {
+func (b *builder) headlessTarget(t diagnose.Target, twin string, ports []podPort) (moved, error) {
 	if t.Scheme == "xds" {
-		return "", fmt.Errorf("its target %s is resolved by an xDS server, which balances in its own way", t.Token)
+		return moved{}, fmt.Errorf("its target %s is resolved by an xDS server, which balances in its own way", t.Token)
 	}
 	var port *podPort
 	for i := range ports {
@@ -120,29 +121,34 @@ func (b *builder) headlessToken(t diagnose.Target, twin string, ports []podPort)
 			break
 		}
 	}
-	if port == nil {
-		return "", fmt.Errorf("its target %s names no gRPC port of svc/%s: which of the pods' ports it wants cannot be told", t.Token, b.v.Service.Name)
-	}
-	if t.Scheme == "" && t.Port == 0 {
+	switch {
+	case port == nil:
+		return moved{}, fmt.Errorf("its target %s names no gRPC port of svc/%s: which of the pods' ports it wants cannot be told", t.Token, b.v.Service.Name)
+	case t.PortName != "":
+		return moved{b.fqdn(twin), port.number}, nil
+	case t.Scheme == "" && t.Port == 0:
 		if port.number != port.Port {
 			b.note("%s of the client holds no port: the program adds one, and on svc/%s it has to be %d, not %d.",
 				source(t), twin, port.number, port.Port)
 		}
-		return b.fqdn(twin), nil
+		return moved{token: b.fqdn(twin)}, nil
 	}
-	return fmt.Sprintf("dns:///%s:%d", b.fqdn(twin), port.number), nil
+	return moved{token: fmt.Sprintf("dns:///%s:%d", b.fqdn(twin), port.number)}, nil
 }
 
 // source names the place of a target: "env SQUARE_ADDRESS".
 func source(t diagnose.Target) string {
 	switch {
 	case t.Source == "configmap":
-		return strings.TrimSpace("configmap/" + t.ConfigMap + " " + t.Name)
+		return strings.TrimSpace("configmap/" + t.ConfigMap + " " + configMapKey(t))
 	case t.Name == "":
 		return t.Source
 	}
 	return t.Source + " " + t.Name
 }
+
+// configMapKey is the key that holds a target of a ConfigMap.
+func configMapKey(t diagnose.Target) string { return cmp.Or(t.ConfigMapKey, t.Name) }
 
 // tlsUse is what is known of TLS on the Service's ports.
 type tlsUse struct {

@@ -36,7 +36,7 @@ func (b *builder) mesh() error {
 	}
 	b.enrolClients(e)
 	if ok {
-		b.moveClients(func(t diagnose.Target) (string, error) { return b.clusterIPToken(t, service) }, b.fqdn(service.Name))
+		b.moveClients(func(t diagnose.Target) (moved, error) { return b.clusterIPTarget(t, service) }, b.fqdn(service.Name))
 		b.siblingsBack(service)
 	}
 	b.meshCaveats(e, service)
@@ -159,36 +159,40 @@ func (b *builder) siblingsBack(to diagnose.Service) {
 			if !ok || !s.Headless() {
 				continue
 			}
-			token, err := b.clusterIPToken(t, to)
+			target, err := b.clusterIPTarget(t, to)
 			if err != nil {
 				b.note("%s is left as it is: %v.", c.Workload.Ref(), err)
 				continue
 			}
-			b.change(edit{w: c.Workload, t: t, to: token})
+			b.move(c.Workload, t, target)
 		}
 	}
 }
 
-// clusterIPToken writes a target anew with the name and port of the Service that has a cluster IP, in the scheme that
+// clusterIPTarget writes a target anew with the name and port of the Service that has a cluster IP, in the scheme that
 // the client uses. A target that names that Service already stays.
-func (b *builder) clusterIPToken(t diagnose.Target, to diagnose.Service) (string, error) {
+func (b *builder) clusterIPTarget(t diagnose.Target, to diagnose.Service) (moved, error) {
 	if t.Kind == diagnose.TargetService && t.Service == to.Key {
-		return t.Token, nil
+		return moved{t.Token, t.Port}, nil
 	}
 	i := strings.LastIndex(t.Token, t.Host)
 	if i < 0 || t.Host == "" {
-		return "", fmt.Errorf("its target %s is written in a way that cannot be changed safely", t.Token)
+		return moved{}, fmt.Errorf("its target %s is written in a way that cannot be changed safely", t.Token)
 	}
-	prefix := t.Token[:i]
+	host := strings.TrimSuffix(t.Token[:i], "[") + b.fqdn(to.Name)
 	if t.Port == 0 {
-		return prefix + b.fqdn(to.Name), nil
+		return moved{token: host}, nil
 	}
 	for _, p := range to.Ports {
-		if tcp(p) && (p.Port == t.Port || slices.Contains(b.numbers(p), t.Port)) {
-			return fmt.Sprintf("%s%s:%d", strings.TrimSuffix(prefix, "["), b.fqdn(to.Name), p.Port), nil
+		if !tcp(p) || p.Port != t.Port && !slices.Contains(b.numbers(p), t.Port) {
+			continue
 		}
+		if t.PortName != "" {
+			return moved{host, p.Port}, nil
+		}
+		return moved{token: fmt.Sprintf("%s:%d", host, p.Port)}, nil
 	}
-	return "", fmt.Errorf("its target %s has a port to which no port of svc/%s leads", t.Token, to.Name)
+	return moved{}, fmt.Errorf("its target %s has a port to which no port of svc/%s leads", t.Token, to.Name)
 }
 
 func (b *builder) meshCaveats(e enrolment, s diagnose.Service) {

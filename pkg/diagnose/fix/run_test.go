@@ -143,6 +143,21 @@ func TestGoCodeRuns(t *testing.T) {
 	b.spread(t, enoughCalls)
 }
 
+// TestGoCodeVets compiles the variants that no test server has a certificate for.
+func TestGoCodeVets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the compiler")
+	}
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []clientCode{{Target: "dns:///a:1", TLS: true}, {Target: "dns:///a:1", TLS: true, Authority: "b"}} {
+		code := write(t, t.TempDir(), "client.go", "package main\n\n"+render(t, "client", c)["go"]+"\nfunc main() { _, _ = newChannel() }\n")
+		run(t, root, nil, "go", "vet", code)
+	}
+}
+
 const goMain = `package main
 
 import (
