@@ -19,13 +19,14 @@ func TestEndpointsMergesSlices(t *testing.T) {
 	grpc := []diagnose.SlicePort{{Name: "grpc", Port: 6565}}
 	stale := diagnose.SliceEndpoint{Addresses: []string{"10.0.0.2"}, Node: "n2", Pod: key("p2")}
 	leaving := diagnose.SliceEndpoint{Addresses: []string{"10.0.0.3"}, Serving: true, Terminating: true, Node: "n1", Pod: key("p3")}
+	gone := diagnose.SliceEndpoint{Addresses: []string{"10.0.0.4"}, Node: "n1", Pod: key("p4")}
 	hand := diagnose.SliceEndpoint{Addresses: []string{"192.0.2.9"}, Ready: true, Serving: true, Zone: "c"}
 	other := diagnose.Key{Namespace: "other", Name: "square-1"}
 	s.Slices = diagnose.Know([]diagnose.Slice{
 		{Key: key("b"), Service: "square", AddressType: "IPv6", Ports: grpc, Endpoints: []diagnose.SliceEndpoint{ready("p1", "n1", "fd00::1")}},
-		{Key: key("a"), Service: "square", AddressType: "IPv4", Ports: grpc, Endpoints: []diagnose.SliceEndpoint{ready("p1", "n1", "10.0.0.1"), stale, hand}},
+		{Key: key("a"), Service: "square", AddressType: "IPv4", Ports: grpc, Endpoints: []diagnose.SliceEndpoint{ready("p1", "n1", "10.0.0.1"), stale, hand, ready("p4", "n1", "10.0.0.4")}},
 		{Key: key("c"), Service: "square", AddressType: "IPv4", Ports: []diagnose.SlicePort{{Name: "grpc", Port: 6565}, {Name: "metrics", Port: 9090}},
-			Endpoints: []diagnose.SliceEndpoint{ready("p2", "n2", "10.0.0.2"), leaving}},
+			Endpoints: []diagnose.SliceEndpoint{ready("p2", "n2", "10.0.0.2"), leaving, gone}},
 		{Key: key("d"), Service: "elsewhere", AddressType: "IPv4", Endpoints: []diagnose.SliceEndpoint{ready("p8", "n1", "10.0.0.8")}},
 		{Key: other, Service: "square", AddressType: "IPv4", Endpoints: []diagnose.SliceEndpoint{ready("p9", "n1", "10.0.0.9")}},
 		{Key: key("e"), Service: "square", AddressType: "FQDN", Endpoints: []diagnose.SliceEndpoint{ready("p7", "n1", "example.com")}},
@@ -36,11 +37,12 @@ func TestEndpointsMergesSlices(t *testing.T) {
 		{Pod: key("p1"), IPs: []string{"10.0.0.1", "fd00::1"}, Ports: one, Ready: true, Serving: true, Node: "n1", Zone: "a"},
 		{Pod: key("p2"), IPs: []string{"10.0.0.2"}, Ports: two, Ready: true, Serving: true, Node: "n2", Zone: "b"},
 		{Pod: key("p3"), IPs: []string{"10.0.0.3"}, Ports: two, Serving: true, Terminating: true, Node: "n1", Zone: "a"},
+		{Pod: key("p4"), IPs: []string{"10.0.0.4"}, Ports: two, Ready: true, Serving: true, Node: "n1", Zone: "a"},
 	}
 	if diff := cmp.Diff(want, view(s).Endpoints()); diff != "" {
 		t.Error(diff)
 	}
-	if got := len(view(s).Ready()); got != 3 {
+	if got := len(view(s).Ready()); got != 4 {
 		t.Errorf("%d ready endpoints", got)
 	}
 	if diff := cmp.Diff([]int32{6565}, view(s).TargetPorts()); diff != "" {
