@@ -93,11 +93,12 @@ type finder struct {
 	c         Container
 	groups    [][]entry // entries that stand near each other
 	vars      map[string]string
+	used      map[string]bool // variables that others are composed of
 }
 
 // env expands the variables the way the kubelet does: $(NAME) of variables that stand earlier, or that Kubernetes injects.
 func (f *finder) env() {
-	f.vars = map[string]string{}
+	f.vars, f.used = map[string]string{}, map[string]bool{}
 	var g []entry
 	for _, v := range f.c.Env {
 		value := f.expand(v.Value)
@@ -169,6 +170,7 @@ func reference(s string) (name string, n int) {
 
 func (f *finder) lookup(name string) (string, bool) {
 	if v, ok := f.vars[name]; ok {
+		f.used[name] = true
 		return v, true
 	}
 	v, ok := f.x.injected[f.namespace][name]
@@ -203,6 +205,9 @@ func (f *finder) entry(e entry, ports map[string]entry) []Found {
 			continue
 		}
 		fd := Found{Target: t, Source: e.source, Name: e.name, ConfigMap: e.configMap, Key: e.mapKey}
+		if t.Port == 0 && t.Scheme == "" && e.source == SourceEnv && f.used[e.name] {
+			continue // a part: the target is where it is put together
+		}
 		if t.Port == 0 && t.Scheme == "" {
 			fd.PortName, fd.Port = portBeside(e, ports)
 		}
@@ -290,27 +295,10 @@ func (f *finder) dialled(fd *Found, e entry, s nameSense) bool {
 		return false
 	case fd.Port != 0, fd.Qualified:
 		return true
-	case strings.HasPrefix(e.name, "--"), strings.HasPrefix(e.name, "-"), e.source != SourceArg:
-		return s.address && !onlyName(e.key)
+	case e.source == SourceArg && !strings.HasPrefix(e.name, "-"):
+		return false
 	}
-	return false
-}
-
-// onlyName: the last word decides when both kinds of words stand in a name: HOST_NAME is an address, SERVER_APP_NAME is not.
-func onlyName(key string) bool {
-	ws := words(key)
-	for i := len(ws) - 1; i >= 0; i-- {
-		if ws[i] == "NAME" && i > 0 && slices.Contains([]string{"HOST", "DNS"}, ws[i-1]) {
-			return slices.Contains(ws, "TLS") || slices.Contains(ws, "SSL")
-		}
-		if slices.Contains(addressWords, ws[i]) {
-			return false
-		}
-		if slices.Contains(nameWords, ws[i]) {
-			return true
-		}
-	}
-	return false
+	return s.lone()
 }
 
 // missing: nothing has the name. Few things may be called a missing Service, because everything else that looks like a host would

@@ -54,11 +54,15 @@ var otherWords = []string{
 	"TOKEN", "VERSION", "LABEL", "LABELS", "CLASS",
 }
 
-// Words that make a lone word (no scheme, no port) a name of something else.
-var nameWords = []string{"NAME", "APP", "APPLICATION", "COMPONENT", "ID", "KEY", "PATH", "DIR", "FILE", "REGION", "ZONE", "TOPIC", "DATABASE", "DB"}
+// Last words of names whose value is an address even when it is a lone word. TARGET, BACKEND or UPSTREAM are not among them: the value
+// of CACHE_BACKEND may be redis, the kind of thing, and not the Service of that name.
+var hostWords = []string{
+	"ADDR", "ADDRESS", "ADDRESSES", "HOST", "HOSTS", "HOSTNAME", "SERVER", "SERVERS", "ENDPOINT", "ENDPOINTS", "URL", "URLS", "URI", "FQDN",
+}
 
 type nameSense struct {
-	address, other, name, grpc, noProxy bool
+	address, other, grpc, noProxy bool
+	last                          string // word that says what the value is
 }
 
 func sense(name string) nameSense {
@@ -67,11 +71,19 @@ func sense(name string) nameSense {
 	for i, w := range ws {
 		s.address = s.address || slices.Contains(addressWords, w)
 		s.other = s.other || slices.Contains(otherWords, w)
-		s.name = s.name || slices.Contains(nameWords, w)
 		s.grpc = s.grpc || strings.Contains(w, "GRPC")
 		s.noProxy = s.noProxy || w == "NOPROXY" || w == "PROXY" && i > 0 && (ws[i-1] == "NO" || ws[i-1] == "NON")
+		// The last word counts, without a number behind it, and HOST_NAME is a HOST.
+		if strings.Trim(w, "0123456789") != "" && (w != "NAME" || i == 0 || ws[i-1] != "HOST" && ws[i-1] != "DNS") {
+			s.last = w
+		}
 	}
 	return s
+}
+
+// lone reports whether a single word under this name is an address.
+func (s nameSense) lone() bool {
+	return slices.Contains(hostWords, s.last) || s.grpc && slices.Contains(addressWords, s.last)
 }
 
 // portNames proposes the names under which the port of a host may stand: the name with its last address word replaced by PORT, or
