@@ -53,10 +53,10 @@ func constant(what string, asked []calls) result.Row {
 		return row
 	}
 	least, most := asked[0], asked[len(asked)-1]
-	row.Value, row.Spread = least.String(), fmt.Sprintf("n=%d", len(asked))
+	row.Value, row.Spread = least.requests(), fmt.Sprintf("n=%d", len(asked))
 	row.Met = least.lists == most.lists && least.gets == most.gets && least.writes == most.writes
 	if !row.Met {
-		row.Value += " to " + most.String()
+		row.Value += " to " + most.requests()
 	}
 	return row
 }

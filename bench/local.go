@@ -159,8 +159,9 @@ func peers(rows []result.Row) []result.Row {
 // calls is what one run asked of the API server.
 type calls struct{ lists, gets, writes, streams int }
 
-func (c calls) String() string {
-	return fmt.Sprintf("%d list, %d get, %d write, %d streams", c.lists, c.gets, c.writes, c.streams)
+// requests leaves the streams out, which may grow up to a limit.
+func (c calls) requests() string {
+	return fmt.Sprintf("%d list, %d get, %d write", c.lists, c.gets, c.writes)
 }
 
 var costLine = regexp.MustCompile(`(\d+) list, (\d+) get, (\d+) write requests, (\d+) streams`)
