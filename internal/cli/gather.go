@@ -118,7 +118,7 @@ func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gathe
 		return o, usage("", "--redact changes what --save writes: give both")
 	}
 	if f.from != "" {
-		if f.sockets || f.probe && command == "diagnose" || len(f.clients) > 0 {
+		if command == "diagnose" && (f.sockets || f.probe) || len(f.clients) > 0 {
 			return o, usage("", "--from looks at a file: --sockets, --probe and --client need a cluster")
 		}
 		if len(args) == 0 {

@@ -54,6 +54,7 @@ func setup(env *testscript.Env) error {
 	client := kubetest.Deployment("default", "aggregator-app").Env("GRPC_CLIENT_SQUARE_ADDRESS", "static://square-service:6565")
 	svc := kubetest.Service("default", "square-service").Selects("app", "square-app").Port("grpc", 6565, port(6565))
 	shop := kubetest.Deployment("default", "web").Replicas(2)
+	shop.Spec.Template.Spec.Containers[0].Ports[0].Name = "http"
 	web := kubetest.Service("default", "web").Port("http", 80, port(50051))
 	srv := kubetest.NewServer(env.T().(testing.TB), svc, svc.Slice(square.Pods()...), square, client,
 		kubetest.Node("n1"), kubetest.Node("n2").Zone("b"),

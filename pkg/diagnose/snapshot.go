@@ -400,8 +400,10 @@ type ProbeRun struct {
 	Error    string         `json:"error,omitempty"`
 }
 
-// ProbeChannel is one connection and the calls made over it.
+// ProbeChannel is one connection of a probe's channel and the calls made over it.
 type ProbeChannel struct {
+	// Channel numbers the channel that the connection belongs to: 0, 1, ...
+	Channel   int            `json:"channel"`
 	Local     netip.AddrPort `json:"local"`
 	Remote    netip.AddrPort `json:"remote"`
 	Calls     int            `json:"calls"`

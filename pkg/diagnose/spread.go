@@ -17,8 +17,9 @@ const (
 	SpreadIdle    SpreadState = "idle"    // measured, and too little traffic or too few calls to judge
 	SpreadSingle  SpreadState = "single"  // one ready pod: nothing to spread over
 	SpreadOnePod  SpreadState = "one-pod" // one pod gets everything
-	SpreadUneven  SpreadState = "uneven"
-	SpreadEven    SpreadState = "even"
+	SpreadUneven  SpreadState = "uneven"  // some pod has more than 1.5 or less than 0.5 times an even share
+	SpreadRough   SpreadState = "rough"   // neither uneven nor even
+	SpreadEven    SpreadState = "even"    // every pod has an even share, a quarter of it more or less
 )
 
 // Spread is how traffic is really spread over the pods of a Service.
@@ -45,12 +46,13 @@ type Statistic struct {
 	Value float64 `json:"value"`
 	// P is the probability of so uneven a spread by chance when the truth is even; chi-square only.
 	P *float64 `json:"p,omitempty"`
-	// N is the sample size: calls, bytes per second or CPU milli-cores.
+	// N is the sample size: calls, connections, bytes per second or CPU milli-cores.
 	N        float64 `json:"n"`
 	Unit     string  `json:"unit"`
 	Pods     int     `json:"pods"`
 	Active   int     `json:"activePods"`
-	MaxShare float64 `json:"maxShare"`
+	MaxShare float64 `json:"maxShare"` // of the busiest pod, 0 to 1
+	MinShare float64 `json:"minShare"` // of the quietest pod
 }
 
 // SpreadRow is one pod's part. Nil pointers are values that were not measured.
@@ -80,6 +82,7 @@ type ProbeSpread struct {
 	From       string      `json:"from"`
 	Target     string      `json:"target"`
 	Channels   int         `json:"channels"`
+	Conns      int         `json:"connections"` // a channel has one for each address that it knows
 	Calls      int         `json:"calls"`
 	Failed     int         `json:"failed,omitempty"`
 	State      SpreadState `json:"state"`
@@ -91,19 +94,21 @@ type ProbeSpread struct {
 
 // ProbeRow is one pod's part of a probe.
 type ProbeRow struct {
-	Pod      Key `json:"pod"`
-	Channels int `json:"channels"`
-	Calls    int `json:"calls"`
+	Pod   Key `json:"pod"`
+	Conns int `json:"connections"`
+	Calls int `json:"calls"`
 }
 
-// Limits below which nothing is claimed.
+// Limits below which nothing is claimed, and what is called even.
 const (
-	minRate      = 200.0 // bytes/s over all pods; an idle HTTP/2 connection with keepalive stays far below
+	minBytes     = 8 << 10 // over all pods and the whole interval: some thirty small calls
 	minCalls     = 30
 	minCPUMilli  = 50
 	activeShare  = 0.05 // of an even share
-	unevenJain   = 0.8
+	evenWithin   = 0.25 // of an even share, up or down
+	unevenBeyond = 0.5
 	chiSquareP   = 0.001
+	cochran      = 5   // expected in each class before chi-square means anything (Cochran 1954)
 	cpuOnePodMin = 0.8 // CPU has a floor that traffic has not, so one pod never shows as 100 %
 )
 
@@ -244,15 +249,9 @@ func (s *Spread) judge() {
 	if len(rates) >= 2 && len(rates) == s.readyRows() { // a pod without a rate is not a pod without traffic
 		s.Basis = "bytes"
 		s.Statistic = jain(rates, "bytes/s")
-		switch st := s.Statistic; {
-		case st.N < minRate:
+		s.State = s.Statistic.balance()
+		if s.Statistic.N*s.IntervalSeconds < minBytes {
 			s.State = SpreadIdle
-		case st.Active == 1:
-			s.State = SpreadOnePod
-		case st.Value < unevenJain:
-			s.State = SpreadUneven
-		default:
-			s.State = SpreadEven
 		}
 		return
 	}
@@ -275,14 +274,19 @@ func (s *Spread) readyRows() int {
 }
 
 func (v *View) probeSpread(r ProbeRun) ProbeSpread {
-	out := ProbeSpread{Via: r.Via, From: r.From.String(), Target: r.Target, Channels: len(r.Channels), State: SpreadUnknown, Error: r.Error}
+	out := ProbeSpread{Via: r.Via, From: r.From.String(), Target: r.Target, State: SpreadUnknown, Error: r.Error}
 	rows := map[Key]*ProbeRow{}
 	for _, e := range v.Ready() {
 		rows[e.Pod] = &ProbeRow{Pod: e.Pod}
 	}
+	channels := map[int]bool{}
 	for _, c := range r.Channels {
+		channels[c.Channel] = true
 		out.Calls += c.Calls
 		out.Failed += c.Failed
+		if c.Local.IsValid() {
+			out.Conns++
+		}
 		pod, ok := v.channelPod(c)
 		if !ok {
 			out.Unassigned += c.Calls
@@ -291,33 +295,65 @@ func (v *View) probeSpread(r ProbeRun) ProbeSpread {
 		if rows[pod] == nil {
 			rows[pod] = &ProbeRow{Pod: pod}
 		}
-		rows[pod].Channels++
+		rows[pod].Conns++
 		rows[pod].Calls += c.Calls
 	}
-	var calls []float64
+	out.Channels = len(channels)
 	for _, row := range rows {
 		out.Rows = append(out.Rows, *row)
-		calls = append(calls, float64(row.Calls))
 	}
 	slices.SortFunc(out.Rows, func(a, b ProbeRow) int { return a.Pod.Compare(b.Pod) })
-	if assigned := out.Calls - out.Unassigned; assigned == 0 || out.Unassigned > 0 {
-		return out
-	}
-	st := chiSquare(calls, "calls")
-	out.Statistic = st
-	switch {
-	case st.Pods == 1:
-		out.State = SpreadSingle
-	case st.N < max(minCalls, 5*float64(st.Pods)): // Cochran's rule: five expected in each class
-		out.State = SpreadIdle
-	case st.Active == 1:
-		out.State = SpreadOnePod
-	case *st.P < chiSquareP:
-		out.State = SpreadUneven
-	default:
-		out.State = SpreadEven
+	if out.Unassigned == 0 && out.Calls > 0 {
+		out.judge()
 	}
 	return out
+}
+
+// judge decides where the probe's calls went. Through a cluster IP the unit of chance is the connection, whatever number of calls runs
+// over it: several are tested by chi-square, and one can only show that a channel sticks. With a connection to each pod the calls
+// themselves are dealt, and their shares say it all.
+func (p *ProbeSpread) judge() {
+	var calls, conns []float64
+	for _, row := range p.Rows {
+		calls, conns = append(calls, float64(row.Calls)), append(conns, float64(row.Conns))
+	}
+	p.Statistic = jain(calls, "calls")
+	switch {
+	case len(p.Rows) == 1:
+		p.State = SpreadSingle
+	case p.Calls < max(minCalls, cochran*len(p.Rows)):
+		p.State = SpreadIdle
+	case p.Via != "clusterip":
+		p.State = p.Statistic.balance()
+	case p.Conns == 1:
+		p.State = SpreadOnePod
+	default:
+		p.Statistic = chiSquare(conns, "connections")
+		switch {
+		case p.Conns < cochran*len(p.Rows):
+			p.State = SpreadIdle
+		case p.Statistic.Active == 1:
+			p.State = SpreadOnePod
+		case *p.Statistic.P < chiSquareP:
+			p.State = SpreadUneven
+		default:
+			p.State = SpreadEven
+		}
+	}
+}
+
+// balance words the shares of two pods or more.
+func (st *Statistic) balance() SpreadState {
+	busiest, quietest := st.MaxShare*float64(st.Pods), st.MinShare*float64(st.Pods)
+	switch {
+	case st.Active == 1:
+		return SpreadOnePod
+	case busiest > 1+unevenBeyond || quietest < 1-unevenBeyond:
+		return SpreadUneven
+	case busiest <= 1+evenWithin && quietest >= 1-evenWithin:
+		return SpreadEven
+	}
+	return SpreadRough
 }
 
 // channelPod tells which pod a probe's connection ended on: by its remote address when that is a pod's, else (behind a
@@ -339,15 +375,13 @@ func (v *View) channelPod(c ProbeChannel) (Key, bool) {
 
 func describe(xs []float64, unit string) *Statistic {
 	st := &Statistic{Unit: unit, Pods: len(xs)}
-	top := 0.0
 	for _, x := range xs {
 		st.N += x
-		top = max(top, x)
 	}
 	if st.N == 0 {
 		return st
 	}
-	st.MaxShare = top / st.N
+	st.MaxShare, st.MinShare = slices.Max(xs)/st.N, slices.Min(xs)/st.N
 	for _, x := range xs {
 		if x > activeShare*st.N/float64(len(xs)) {
 			st.Active++

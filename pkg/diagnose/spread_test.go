@@ -31,13 +31,17 @@ func TestSpreadOfBytes(t *testing.T) {
 		jain   float64 // Jain, Chiu and Hawe 1984: (sum x)^2 / (n * sum x^2)
 		active int
 	}{
-		"even":                           {[]float64{1000, 1000, 1000}, diagnose.SpreadEven, 1, 3},
-		"one pod":                        {[]float64{0, 3000, 0}, diagnose.SpreadOnePod, 1.0 / 3, 1},
+		"even":                           {[]float64{2000, 2000, 2000}, diagnose.SpreadEven, 1, 3},
+		"one pod":                        {[]float64{0, 6000, 0}, diagnose.SpreadOnePod, 1.0 / 3, 1},
 		"one pod, others ping":           {[]float64{20, 9000, 30}, diagnose.SpreadOnePod, 9050 * 9050 / (3 * (400 + 81000000 + 900.0)), 1},
-		"two of three":                   {[]float64{1000, 1000, 0}, diagnose.SpreadUneven, 2.0 / 3, 2},
-		"a little uneven counts as even": {[]float64{1000, 1300, 900}, diagnose.SpreadEven, 3200 * 3200 / (3 * 3500000.0), 3},
-		"at the limit of little traffic": {[]float64{200, 0}, diagnose.SpreadOnePod, 0.5, 1},
-		"too little traffic":             {[]float64{199, 0}, diagnose.SpreadIdle, 0.5, 1},
+		"two of three":                   {[]float64{4000, 4000, 0}, diagnose.SpreadUneven, 2.0 / 3, 2},
+		"a quarter off counts as even":   {[]float64{2000, 2480, 1520}, diagnose.SpreadEven, 36000000 / (3 * (4000000 + 2480*2480 + 1520*1520.0)), 3},
+		"neither even nor uneven":        {[]float64{2000, 2900, 1100}, diagnose.SpreadRough, 36000000 / (3 * (4000000 + 2900*2900 + 1100*1100.0)), 3},
+		"more than half over":            {[]float64{1000, 4000, 2500}, diagnose.SpreadUneven, 7500 * 7500 / (3 * (1000000 + 16000000 + 6250000.0)), 3},
+		"two pods, three quarters":       {[]float64{7600, 2400}, diagnose.SpreadUneven, 1e8 / (2 * (7600*7600 + 2400*2400.0)), 2},
+		"ten busy, one idle":             {[]float64{900, 900, 900, 900, 900, 900, 900, 900, 900, 900, 0}, diagnose.SpreadUneven, 10.0 / 11, 10},
+		"at the limit of little traffic": {[]float64{4096, 0}, diagnose.SpreadOnePod, 0.5, 1}, // 8 KiB in 2 s
+		"too little traffic":             {[]float64{4095, 0}, diagnose.SpreadIdle, 0.5, 1},
 		"no traffic":                     {[]float64{0, 0}, diagnose.SpreadIdle, 0, 0},
 	}
 	for name, tc := range tests {
@@ -94,7 +98,7 @@ func TestSpreadCountsReadyPods(t *testing.T) {
 }
 
 func TestSpreadLeavesOutWhatIsNoTraffic(t *testing.T) {
-	s := measured(1000, 1000)
+	s := measured(5000, 5000)
 	own := conn("10.0.5.77:5000", 90000)
 	listening := conn("0.0.0.0:0", 0)
 	listening.State = "LISTEN"
@@ -103,7 +107,7 @@ func TestSpreadLeavesOutWhatIsNoTraffic(t *testing.T) {
 	s.Sockets.Value[0].Sockets = append(s.Sockets.Value[0].Sockets, own, listening, otherPort, conn("127.0.0.1:6000", 90000), conn("[::1]:6000", 90000))
 	s.Probes = diagnose.Know([]diagnose.ProbeRun{{Via: "clusterip", Channels: []diagnose.ProbeChannel{{Local: netip.MustParseAddrPort("[::ffff:10.0.5.77]:5000")}}}})
 	sp := view(s).Spread()
-	if sp.State != diagnose.SpreadEven || *sp.Rows[0].Conns != 1 || *sp.Rows[0].Rate != 1000 {
+	if sp.State != diagnose.SpreadEven || *sp.Rows[0].Conns != 1 || *sp.Rows[0].Rate != 5000 {
 		t.Errorf("%s, %d connections, %v bytes/s", sp.State, *sp.Rows[0].Conns, *sp.Rows[0].Rate)
 	}
 }
@@ -156,7 +160,7 @@ func TestSpreadOfCPU(t *testing.T) {
 			}
 		})
 	}
-	s := measured(1000, 1000)
+	s := measured(3000, 3000)
 	s.Metrics = diagnose.Know([]diagnose.PodMetrics{{Key: key("p1"), CPUMilli: 990}, {Key: key("p2"), CPUMilli: 10}})
 	if sp := view(s).Spread(); sp.Basis != "bytes" || sp.State != diagnose.SpreadEven {
 		t.Errorf("CPU wins over bytes: %s by %s", sp.State, sp.Basis)
@@ -176,11 +180,30 @@ func probed(pods int, calls ...int) *diagnose.Snapshot {
 	return s
 }
 
+// clusterIP is a snapshot with one probe run through the cluster IP whose channels, one connection with 100 calls each, ended on the pods
+// in the given numbers.
+func clusterIP(conns ...int) *diagnose.Snapshot {
+	s := healthy(len(conns))
+	r := diagnose.ProbeRun{From: key("probe"), Via: "clusterip", Target: "10.96.0.7:6565"}
+	n := 0
+	for pod, k := range conns {
+		for range k {
+			r.Channels = append(r.Channels, diagnose.ProbeChannel{
+				Channel: n, Local: netip.MustParseAddrPort(fmt.Sprintf("10.0.9.9:%d", 5000+n)),
+				Remote: netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:6565", 11+pod)), Calls: 100,
+			})
+			n++
+		}
+	}
+	s.Probes = diagnose.Know([]diagnose.ProbeRun{r})
+	return s
+}
+
 // TestChiSquare compares with values that are known in closed form: with 2 degrees of freedom P = exp(-x/2), with 1
-// P = erfc(sqrt(x/2)), with 4 P = exp(-x/2)(1 + x/2).
+// P = erfc(sqrt(x/2)), with 4 P = exp(-x/2)(1 + x/2). The unit of chance is the connection: calls on one do not part.
 func TestChiSquare(t *testing.T) {
 	tests := map[string]struct {
-		calls []int
+		conns []int
 		chi   float64
 		p     float64
 		state diagnose.SpreadState
@@ -192,15 +215,29 @@ func TestChiSquare(t *testing.T) {
 		"2 degrees, beyond chance":     {[]int{10, 20, 60}, 46.0 + 2.0/3, math.Exp(-(46.0 + 2.0/3) / 2), diagnose.SpreadUneven},
 		"4 degrees of freedom":         {[]int{10, 20, 20, 20, 30}, 10, math.Exp(-5) * 6, diagnose.SpreadEven},
 		"a pod without any, by chance": {[]int{18, 17, 0}, 17.542857142857144, math.Exp(-17.542857142857144 / 2), diagnose.SpreadUneven},
+		"too few connections to judge": {[]int{4, 1, 5}, 2.6, math.Exp(-1.3), diagnose.SpreadIdle},
+		"all on one pod":               {[]int{0, 15, 0}, 30, math.Exp(-15), diagnose.SpreadOnePod},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			sp := view(probed(len(tc.calls), tc.calls...)).Spread().Probes[0]
+			sp := view(clusterIP(tc.conns...)).Spread().Probes[0]
 			st := sp.Statistic
-			if sp.State != tc.state || st == nil || st.Name != "chi-square" || !near(st.Value, tc.chi) || math.Abs(*st.P-tc.p) > 1e-12 {
+			if sp.State != tc.state || st == nil || st.Name != "chi-square" || st.Unit != "connections" || !near(st.Value, tc.chi) || math.Abs(*st.P-tc.p) > 1e-12 {
 				t.Errorf("%s, %+v, P = %v, want %v", sp.State, st, *st.P, tc.p)
 			}
 		})
+	}
+}
+
+// TestProbeCounts: a channel to a headless Service has a connection to each pod.
+func TestProbeCounts(t *testing.T) {
+	sp := view(probed(3, 100, 100, 100)).Spread().Probes[0]
+	if sp.Channels != 1 || sp.Conns != 3 || sp.Calls != 300 || sp.State != diagnose.SpreadEven {
+		t.Errorf("%+v", sp)
+	}
+	sp = view(clusterIP(5, 5, 5)).Spread().Probes[0]
+	if sp.Channels != 15 || sp.Conns != 15 || sp.Calls != 1500 || sp.State != diagnose.SpreadEven {
+		t.Errorf("%+v", sp)
 	}
 }
 
@@ -238,7 +275,7 @@ func TestProbeThroughAClusterIP(t *testing.T) {
 	}
 	s.Sockets = diagnose.Know([]diagnose.SocketTable{table("p1"), table("p2", conn("[::ffff:10.0.9.9]:5000", 100)), table("p3")})
 	sp = view(s).Spread().Probes[0]
-	want := []diagnose.ProbeRow{{Pod: key("p1")}, {Pod: key("p2"), Channels: 1, Calls: 200}, {Pod: key("p3")}}
+	want := []diagnose.ProbeRow{{Pod: key("p1")}, {Pod: key("p2"), Conns: 1, Calls: 200}, {Pod: key("p3")}}
 	if diff := cmp.Diff(want, sp.Rows); diff != "" || sp.State != diagnose.SpreadOnePod {
 		t.Errorf("%s\n%s", sp.State, diff)
 	}

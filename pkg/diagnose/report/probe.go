@@ -39,6 +39,9 @@ func probeWords(pr diagnose.ProbeSpread) string {
 		return pr.Error
 	}
 	out := fmt.Sprintf("%s over %s", plural(pr.Calls, "call"), plural(pr.Channels, "channel"))
+	if pr.Conns != pr.Channels {
+		out += fmt.Sprintf(" (%s)", plural(pr.Conns, "connection"))
+	}
 	if pr.Failed > 0 {
 		out += fmt.Sprintf(", %d failed", pr.Failed)
 	}
@@ -80,10 +83,10 @@ func (p *printer) probe(pr diagnose.ProbeSpread) {
 	var cells [][]span
 	for _, r := range shown {
 		percent := txt("%.0f %%", 100*float64(r.Calls)/float64(total))
-		cells = append(cells, []span{txt("%s", r.Pod.Name), txt("%d", r.Channels), txt("%d", r.Calls), percent, p.share(float64(r.Calls), float64(total))})
+		cells = append(cells, []span{txt("%s", r.Pod.Name), txt("%d", r.Conns), txt("%d", r.Calls), percent, p.share(float64(r.Calls), float64(total))})
 	}
 	if len(cells) > 0 {
-		p.table(4, []column{{"POD", false}, {"CHANNELS", true}, {"CALLS", true}, {"SHARE", true}, {"", false}}, cells)
+		p.table(4, []column{{"POD", false}, {"CONNS", true}, {"CALLS", true}, {"SHARE", true}, {"", false}}, cells)
 	}
 	if rest := rows[len(shown):]; len(rest) > 0 {
 		calls := 0

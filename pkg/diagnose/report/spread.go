@@ -141,6 +141,8 @@ func stateWords(s diagnose.SpreadState) string {
 		return "one pod"
 	case diagnose.SpreadSingle:
 		return "only one pod"
+	case diagnose.SpreadRough:
+		return "roughly even"
 	case diagnose.SpreadIdle:
 		return "too little to judge"
 	case diagnose.SpreadUnknown:
