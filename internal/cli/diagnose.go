@@ -166,10 +166,14 @@ func (a *app) printCost(c diagnose.Cost) {
 
 // note prints one line on standard error unless --quiet.
 func (a *app) note(format string, args ...any) {
-	if a.quiet {
-		return
+	if !a.quiet {
+		a.say(fmt.Sprintf(format, args...))
 	}
-	line := quote.Visible(fmt.Sprintf(format, args...))
+}
+
+// say prints one line on standard error, whatever --quiet says: what is placed or left in a cluster has to be known.
+func (a *app) say(text string) {
+	line := quote.Visible(text)
 	if a.live != nil {
 		a.live.say(line)
 		return

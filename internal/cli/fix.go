@@ -82,7 +82,12 @@ func (a *app) fix(ctx context.Context, f fixFlags, args []string) error {
 	}
 	opt := f.options
 	if o.from == "" {
-		opt.Workload = a.workloadReader(ctx)
+		ses, err := a.session(nil)
+		if err != nil {
+			return err
+		}
+		defer ses.Close()
+		opt.Workload = a.workloadReader(ctx, ses)
 	}
 	plan, err := fix.Build(v, diagnose.Strategy(f.strategy), opt)
 	if err != nil {

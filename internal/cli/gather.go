@@ -169,7 +169,7 @@ func (a *app) liveOptions(f gatherFlags) (live.Options, error) {
 	o := live.Options{
 		DNSNamespace: f.dnsNamespace, DNSSelector: f.dnsSelector, MaxPods: f.maxPods, Image: f.image, Interval: f.interval,
 		Via: f.via, Channels: f.channels, Calls: f.calls,
-		Announce: func(text string) { a.note("%s", text) },
+		Announce: a.say,
 	}
 	for _, v := range f.via {
 		if !slices.Contains([]string{"clusterip", "headless", "pods"}, v) {

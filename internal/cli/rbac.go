@@ -34,8 +34,8 @@ func roles(namespace, dnsNamespace string) []role {
 			rules: []rule{
 				{"", []string{"services", "pods"}, []string{"get", "list"}, ""},
 				{"discovery.k8s.io", []string{"endpointslices"}, []string{"list"}, ""},
-				{"apps", []string{"deployments", "statefulsets", "daemonsets"}, []string{"list"}, "client workloads"},
-				{"batch", []string{"jobs", "cronjobs"}, []string{"list"}, "client workloads"},
+				{"apps", []string{"deployments", "statefulsets", "daemonsets"}, []string{"get", "list"}, "client workloads; get: `fix` writes them out whole"},
+				{"batch", []string{"jobs", "cronjobs"}, []string{"get", "list"}, "client workloads"},
 				{"", []string{"configmaps"}, []string{"get"}, "client targets kept in ConfigMaps"},
 				{"metrics.k8s.io", []string{"pods"}, []string{"list"}, "CPU of each pod"},
 			},

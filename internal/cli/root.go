@@ -73,7 +73,7 @@ This plugin looks (read-only unless asked), names the cause with its evidence, a
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&a.color, "color", "auto", "colour the output: auto, always or never")
-	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no warnings on standard error")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no notes on standard error; what is placed in the cluster is still said")
 	f.IntVarP(&a.level, "verbosity", "v", 0, "1: print what was asked of the API server; 2: each request")
 	a.config.AddFlags(f)
 	hideFlags(root)

@@ -5,43 +5,52 @@ import (
 	"encoding/json"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
 )
 
-// workloadPaths are the API paths of what `fix` changes.
-var workloadPaths = map[string]string{
-	"Deployment":  "/apis/apps/v1/namespaces/%s/deployments/%s",
-	"StatefulSet": "/apis/apps/v1/namespaces/%s/statefulsets/%s",
-	"DaemonSet":   "/apis/apps/v1/namespaces/%s/daemonsets/%s",
-	"CronJob":     "/apis/batch/v1/namespaces/%s/cronjobs/%s",
-	"ConfigMap":   "/api/v1/namespaces/%s/configmaps/%s",
+// workloadKinds are the resources of what `fix` changes.
+var workloadKinds = map[string]collect.Resource{
+	"Deployment": collect.Deployments, "StatefulSet": collect.StatefulSets, "DaemonSet": collect.DaemonSets,
+	"CronJob": collect.CronJobs, "ConfigMap": collect.ConfigMaps,
 }
 
 // workloadReader reads one object as it is now, in its JSON form, so that a fix can be written as the whole object: a
 // partial manifest would make `kubectl apply` delete what it leaves out.
-func (a *app) workloadReader(ctx context.Context) func(kind, namespace, name string) (map[string]any, error) {
+func (a *app) workloadReader(ctx context.Context, s *collect.Session) func(kind, namespace, name string) (map[string]any, error) {
 	return func(kind, namespace, name string) (map[string]any, error) {
-		format, ok := workloadPaths[kind]
+		r, ok := workloadKinds[kind]
 		if !ok {
 			return nil, fmt.Errorf("a %s cannot be changed by this build", kind)
 		}
-		s, err := a.session(nil)
-		if err != nil {
-			return nil, err
-		}
-		defer s.Close()
-		ctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
+		op := collect.Op{Verb: "get", Resource: r, Namespace: namespace, Object: name}
+		cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
 		defer cancel()
-		raw, err := s.REST().Get().AbsPath(fmt.Sprintf(format, namespace, name)).SetHeader("Accept", "application/json").Do(ctx).Raw()
+		path := []string{"apis", r.Group, r.Version, "namespaces", namespace, r.Name, name}
+		if r.Group == "" {
+			path = append([]string{"api"}, path[2:]...)
+		}
+		raw, err := s.REST().Get().AbsPath(path...).SetHeader("Accept", "application/json").Do(cctx).Raw()
 		if err != nil {
-			return nil, fmt.Errorf("get %s %s: %w", kind, name, err)
+			return nil, s.Failure(ctx, op, statusOf(raw, err))
 		}
 		obj := map[string]any{}
 		if err := json.Unmarshal(raw, &obj); err != nil {
-			return nil, fmt.Errorf("get %s %s: %w", kind, name, err)
+			return nil, fmt.Errorf("%s: %w", op, err)
 		}
 		return obj, nil
 	}
+}
+
+// statusOf takes the API server's own words out of a refused request for raw bytes, which client-go does not decode.
+func statusOf(raw []byte, err error) error {
+	var st metav1.Status
+	if json.Unmarshal(raw, &st) == nil && st.Kind == "Status" && st.Code != 0 {
+		return &apierrors.StatusError{ErrStatus: st}
+	}
+	return err
 }
 
 // onEvent is the session's progress function; p may be nil.

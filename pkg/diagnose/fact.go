@@ -29,6 +29,11 @@ const (
 	FactProbes     FactName = "probes"
 )
 
+// FactNames lists the groups in the order in which they are collected.
+var FactNames = []FactName{
+	FactServices, FactSlices, FactPods, FactNodes, FactWorkloads, FactConfigMaps, FactMetrics, FactDNS, FactPorts, FactSockets, FactProbes,
+}
+
 // Status is the part of a fact that does not depend on the type of its value.
 type Status struct {
 	State State `json:"state,omitempty"`

@@ -19,7 +19,7 @@ func Run(snap *Snapshot, opt Options) Report {
 	opt.FailOn = cmp.Or(opt.FailOn, High)
 	r := Report{
 		APIVersion: APIVersion, Kind: ReportKind, Tool: snap.Tool, TakenAt: snap.TakenAt, Cluster: snap.Cluster,
-		Depth: snap.Depth, Status: StatusOK, FailOn: opt.FailOn, Gaps: snap.Gaps, Cost: snap.Cost,
+		Depth: snap.Depth, Status: StatusOK, FailOn: opt.FailOn, Gaps: gaps(snap), Cost: snap.Cost,
 		Services: []ServiceReport{},
 	}
 	for _, k := range snap.Targets {
@@ -35,6 +35,17 @@ func Run(snap *Snapshot, opt Options) Report {
 		r.Status = StatusPartial
 	}
 	return r
+}
+
+// gaps lists what was asked for and not seen: whole groups of facts, then parts of known ones.
+func gaps(snap *Snapshot) []Gap {
+	var out []Gap
+	for _, n := range FactNames {
+		if st := snap.Status(n); st.State == Denied || st.State == Failed {
+			out = append(out, Gap{Fact: n, Subject: string(n), Status: st})
+		}
+	}
+	return append(out, snap.Gaps...)
 }
 
 // halfSeen reports whether something that was refused or failed belongs to a group of facts that a check at or above the threshold
