@@ -90,7 +90,7 @@ func fill(v reflect.Value, path string) {
 		v.Set(reflect.ValueOf(resource.MustParse("1")))
 		return
 	case metav1.FieldsV1:
-		v.Set(reflect.ValueOf(metav1.FieldsV1{Raw: []byte(`{"` + mark + path + `":{}}`)}))
+		v.Set(reflect.ValueOf(*metav1.NewFieldsV1(`{"` + mark + path + `":{}}`)))
 		return
 	case intstr.IntOrString:
 		v.Set(reflect.ValueOf(intstr.FromString(mark + path)))

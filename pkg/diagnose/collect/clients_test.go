@@ -341,7 +341,11 @@ func TestSelection(t *testing.T) {
 	names := func(opt collect.Options) string {
 		snap, err := run(t, objs, opt)
 		if err != nil {
-			return err.Error() + " / " + err.(collect.Hinted).Hint()
+			hinted, ok := errors.AsType[collect.Hinted](err)
+			if !ok {
+				t.Fatalf("%T has no hint", err)
+			}
+			return hinted.Error() + " / " + hinted.Hint()
 		}
 		var out []string
 		for _, k := range snap.Targets {
@@ -363,8 +367,8 @@ func TestSelection(t *testing.T) {
 		"an empty namespace":          {collect.Options{Namespace: "void"}, "no service in namespace void / kubectl get services -A lists what is there"},
 		"no such namespace":           {collect.Options{Namespace: "viod"}, `there is no namespace "viod" / kubectl get namespaces lists them`},
 		"a name in no such namespace": {collect.Options{Namespace: "viod", Names: []string{"x"}}, `there is no namespace "viod" / kubectl get namespaces lists them`},
-		"a typing mistake": {collect.Options{Namespace: ns, Names: []string{"sqaure-service"}},
-			`no service "sqaure-service" in namespace "default" / did you mean square-service?`},
+		"a typing mistake": {collect.Options{Namespace: ns, Names: []string{"squrae-service"}},
+			`no service "squrae-service" in namespace "default" / did you mean square-service?`},
 		"another namespace": {collect.Options{Namespace: ns, Names: []string{"cart"}}, `no service "cart" in namespace "default" / namespace shop has one: add -n shop`},
 		"nothing like it":   {collect.Options{Namespace: ns, Names: []string{"zzzzzz"}}, `no service "zzzzzz" in namespace "default" / kubectl get services -n default lists what is there`},
 		"no name at all":    {collect.Options{Namespace: ns, Names: []string{"a,b=c"}}, `no service "a,b=c" in namespace "default" / kubectl get services -n default lists what is there`},

@@ -297,7 +297,7 @@ func TestFromConfigMapVariable(t *testing.T) {
 func TestNearest(t *testing.T) {
 	names := []string{"square-service", "square-service-headless", "cube-service", "redis", "web", "squares"}
 	for in, want := range map[string][]string{
-		"sqaure-service":  {"square-service"},
+		"squrae-service":  {"square-service"},
 		"square-servcie":  {"square-service"},
 		"square":          {"squares", "square-service", "square-service-headless"},
 		"redsi":           {"redis"},
