@@ -70,7 +70,10 @@ func printable(s string) bool {
 // all bidirectional and zero-width controls; letters and marks that draw nothing (Hangul fillers, variation selectors)
 // have a property of their own.
 func shown(r rune) bool {
-	return r == ' ' || unicode.IsPrint(r) &&
+	if r < 0x7f { // almost all of it, without a table
+		return r >= ' '
+	}
+	return unicode.IsPrint(r) &&
 		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && !unicode.Is(unicode.Variation_Selector, r)
 }
 
