@@ -66,15 +66,15 @@ func modules(kubernetes string) ([]goModule, error) {
 	if len(parts) != 3 {
 		return nil, fmt.Errorf("%q is no version of Kubernetes", kubernetes)
 	}
-	ldflags := []string{"-s", "-w"}
+	ldflags := "-s -w"
 	for _, kv := range []string{
 		"gitVersion=" + kubernetes, "gitMajor=" + parts[0], "gitMinor=" + parts[1], "gitTreeState=clean",
 	} {
-		ldflags = append(ldflags, "-X", "k8s.io/component-base/version."+kv)
+		ldflags += " -X k8s.io/component-base/version." + kv
 	}
 	stripped := []string{"-ldflags", "-s -w"}
 	return []goModule{
-		{dir: "cluster", args: []string{"-ldflags", strings.Join(ldflags, " ")}, packages: []string{
+		{dir: "cluster", args: []string{"-ldflags", ldflags}, packages: []string{
 			"./kube", "./coredns", "sigs.k8s.io/metrics-server/cmd/metrics-server",
 			containerd + "containerd", containerd + "containerd-shim-runc-v2", containerd + "ctr",
 		}},
@@ -114,7 +114,7 @@ func Ensure(ctx context.Context, src Sources, dir state.Dir, keep string, log *s
 		return "", err
 	}
 	if !Kept(dir, key) {
-		if err := Packages(ctx, log); err != nil {
+		if err := Packages(ctx, ForBuilding, log); err != nil {
 			return "", err
 		}
 		if err := assemble(ctx, src, dir, key, log); err != nil {
@@ -244,26 +244,31 @@ func images(ctx context.Context, src Sources, build string) error {
 	if out, err := cc.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile pause: %w:\n%s", err, out)
 	}
-	box := image.Spec{Name: BusyBoxImage, Entrypoint: []string{"/bin/busybox"}, Cmd: []string{"sleep", "2147483647"},
-		Files: []image.File{{Path: "/bin/busybox", Source: busyBox}}}
-	for _, a := range applets {
-		box.Files = append(box.Files, image.File{Path: "/bin/" + a, Link: "busybox"})
-	}
-	single := func(name, program string) image.Spec {
-		return image.Spec{Name: name, Entrypoint: []string{"/" + program},
-			Files: []image.File{{Path: "/" + program, Source: filepath.Join(bin, program)}}}
-	}
-	for file, spec := range map[string]image.Spec{
-		"pause":          single(node.PauseImage, "pause"),
-		"coredns":        single(addons.CoreDNSImage, "coredns"),
-		"metrics-server": single(addons.MetricsServerImage, "metrics-server"),
-		"busybox":        box,
-	} {
+	for file, spec := range nodeImages(bin) {
 		if err := spec.Write(filepath.Join(build, "images", file+".tar")); err != nil {
 			return fmt.Errorf("image %s: %w", file, err)
 		}
 	}
 	return nil
+}
+
+// nodeImages are the images of [Images], from the binaries in a directory.
+func nodeImages(bin string) map[string]image.Spec {
+	single := func(name, program string) image.Spec {
+		return image.Spec{Name: name, Entrypoint: []string{"/" + program},
+			Files: []image.File{{Path: "/" + program, Source: filepath.Join(bin, program)}}}
+	}
+	box := image.Spec{Name: BusyBoxImage, Entrypoint: []string{"/bin/busybox"}, Cmd: []string{"sleep", "2147483647"},
+		Files: []image.File{{Path: "/bin/busybox", Source: busyBox}}}
+	for _, a := range applets {
+		box.Files = append(box.Files, image.File{Path: "/bin/" + a, Link: "busybox"})
+	}
+	return map[string]image.Spec{
+		"pause":          single(node.PauseImage, "pause"),
+		"coredns":        single(addons.CoreDNSImage, "coredns"),
+		"metrics-server": single(addons.MetricsServerImage, "metrics-server"),
+		"busybox":        box,
+	}
 }
 
 // prune removes builds that are not in use, and what killed builds left.

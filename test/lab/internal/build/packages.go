@@ -14,23 +14,32 @@ import (
 	"github.com/grpclb/kubectl-grpclb/test/lab/internal/steps"
 )
 
+// Purpose says what packages are for.
+type Purpose int
+
+// ForRunning is a cluster that is built; ForBuilding is the rest.
+const (
+	ForRunning Purpose = iota
+	ForBuilding
+)
+
 // need is something the lab uses of the machine, and the Debian package it is in.
 type need struct {
-	pkg string
+	pkg     string
+	purpose Purpose
 	// there says whether the machine has it.
 	there func() bool
 }
 
 var needs = []need{
-	{"gcc", program("gcc")},
-	{"libc6-dev", file("/usr/include/stdio.h")},
-	{"pkg-config", program("pkg-config")},
-	{"libseccomp-dev", file("/usr/include/seccomp.h")},
-	{"nftables", program("nft")},
-	{"iptables", program("iptables")},
-	{"conntrack", program("conntrack")},
-	{"iproute2", program("ip")},
-	{"busybox-static", file(busyBox)},
+	{"nftables", ForRunning, program("nft")},
+	{"iptables", ForRunning, program("iptables")},
+	{"libseccomp2", ForRunning, library("libseccomp.so.2")},
+	{"gcc", ForBuilding, program("gcc")},
+	{"libc6-dev", ForBuilding, file("/usr/include/stdio.h")},
+	{"pkg-config", ForBuilding, program("pkg-config")},
+	{"libseccomp-dev", ForBuilding, file("/usr/include/seccomp.h")},
+	{"busybox-static", ForBuilding, file(busyBox)},
 }
 
 // sbin is where Debian keeps what is not in everybody's PATH.
@@ -45,6 +54,18 @@ func program(name string) func() bool {
 	}
 }
 
+// library looks where Debian and others keep shared libraries.
+func library(name string) func() bool {
+	return func() bool {
+		for _, dir := range []string{"/lib/*-linux-gnu*", "/usr/lib/*-linux-gnu*", "/lib64", "/usr/lib64", "/usr/lib"} {
+			if found, err := filepath.Glob(filepath.Join(dir, name)); err == nil && len(found) > 0 {
+				return true
+			}
+		}
+		return false
+	}
+}
+
 func file(path string) func() bool {
 	return func() bool {
 		_, err := os.Stat(path)
@@ -53,21 +74,20 @@ func file(path string) func() bool {
 }
 
 // missing returns the packages that the machine lacks.
-func missing() []string {
+func missing(purpose Purpose) []string {
 	var pkgs []string
 	for _, n := range needs {
-		if !n.there() {
+		if n.purpose == purpose && !n.there() {
 			pkgs = append(pkgs, n.pkg)
 		}
 	}
 	return pkgs
 }
 
-// Packages makes sure that the compiler, libraries and tools of [needs] are
-// there. As root on a machine with apt it installs what is missing; else its
+// Packages makes sure that the tools and libraries for a purpose are there. As root on a machine with apt it installs what is missing; else its
 // error holds the one line to run.
-func Packages(ctx context.Context, log *steps.Log) error {
-	pkgs := missing()
+func Packages(ctx context.Context, purpose Purpose, log *steps.Log) error {
+	pkgs := missing(purpose)
 	if len(pkgs) == 0 {
 		return nil
 	}
@@ -79,7 +99,11 @@ func Packages(ctx context.Context, log *steps.Log) error {
 		return errors.New("some packages are missing; run: sudo " + line)
 	}
 	step := log.Begin("install " + strings.Join(pkgs, " "))
-	return step.End(install(ctx, pkgs, step), "")
+	err := install(ctx, pkgs, step)
+	if left := missing(purpose); err == nil && len(left) > 0 {
+		err = fmt.Errorf("the packages are installed, yet the files of %s are not where they should be", strings.Join(left, ", "))
+	}
+	return step.End(err, "")
 }
 
 func install(ctx context.Context, pkgs []string, step *steps.Step) error {
@@ -99,13 +123,7 @@ func install(ctx context.Context, pkgs []string, step *steps.Step) error {
 		}
 		err = apt(ctx, args...)
 	}
-	if err != nil {
-		return err
-	}
-	if left := missing(); len(left) > 0 {
-		return fmt.Errorf("installed, yet the files of %s are not where they should be", strings.Join(left, ", "))
-	}
-	return nil
+	return err
 }
 
 // haveLists says whether apt knows of any package.

@@ -38,7 +38,13 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	root.SetArgs(args)
 	// Whatever fails before a command begins is the command line's fault.
 	begun := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
+	for _, cmd := range root.Commands() {
+		run := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			begun = true
+			return run(cmd, args)
+		}
+	}
 	err := root.ExecuteContext(ctx)
 	var code exitCode
 	switch {

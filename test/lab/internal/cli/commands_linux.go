@@ -36,6 +36,10 @@ func open(streams Streams) (*cluster.Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Where nft and iptables are, which is not in everybody's PATH.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return nil, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -70,6 +74,7 @@ func newUp(streams Streams) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&opts.Nodes, "nodes", 0, "how many nodes (default 2, or those that are up)")
 	cmd.Flags().StringVar(&opts.ProxyMode, "proxy-mode", "", "kube-proxy's mode, nftables or iptables (default nftables, or that which is up)")
+	cmd.Flags().DurationVar(&opts.Timeout, "timeout", cluster.DefaultTimeout, "how long it may take after the build")
 	return cmd
 }
 

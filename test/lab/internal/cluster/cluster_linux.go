@@ -30,6 +30,10 @@ import (
 	"github.com/grpclb/kubectl-grpclb/test/lab/internal/topology"
 )
 
+// DefaultTimeout is how long a cluster may take to come up after its build. It
+// takes about 10 s on two idle cores.
+const DefaultTimeout = 3 * time.Minute
+
 const (
 	// poll is the pause between two looks at something that is to appear.
 	poll = 50 * time.Millisecond
@@ -67,6 +71,8 @@ type Lab struct {
 type Options struct {
 	Nodes     int
 	ProxyMode string
+	// Timeout bounds what follows the build.
+	Timeout time.Duration
 }
 
 // defaults fills what is not set.
@@ -76,6 +82,9 @@ func (o Options) defaults() Options {
 	}
 	if o.ProxyMode == "" {
 		o.ProxyMode = node.ModeNFTables
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
 	}
 	return o
 }

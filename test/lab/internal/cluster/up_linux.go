@@ -25,9 +25,6 @@ import (
 )
 
 const (
-	// startTimeout bounds everything after the build. It takes about 10 s on
-	// two idle cores.
-	startTimeout = 3 * time.Minute
 	// aliveTimeout bounds the question whether a recorded cluster answers.
 	aliveTimeout = 5 * time.Second
 )
@@ -51,19 +48,15 @@ func (l *Lab) Up(ctx context.Context, opts Options) error {
 		return err
 	}
 	opts = opts.defaults()
+	// Before the build, which may take minutes.
+	host, err := l.preflight(ctx, opts.ProxyMode)
+	if err != nil {
+		return err
+	}
 	key, err := l.ensureBuild(ctx)
 	if err != nil {
 		return err
 	}
-	step := l.Log.Begin("preflight")
-	host, err := preflight.Check(ctx, string(l.Dir), opts.ProxyMode)
-	if err == nil {
-		err = l.onlyLab()
-	}
-	if err != nil {
-		return step.End(err, "")
-	}
-	step.Done(fmt.Sprintf("root, kernel, cgroup v%d", host.Version))
 	if err := l.clear(ctx, host, "remains of an earlier lab"); err != nil {
 		return err
 	}
@@ -75,6 +68,23 @@ func (l *Lab) Up(ctx context.Context, opts Options) error {
 		return errors.Join(err, l.clear(clean, host, "take down what was started"))
 	}
 	return nil
+}
+
+// preflight makes sure that the machine can run a lab.
+func (l *Lab) preflight(ctx context.Context, proxyMode string) (*cgroup.Host, error) {
+	if err := build.Packages(ctx, build.ForRunning, l.Log); err != nil {
+		return nil, err
+	}
+	step := l.Log.Begin("preflight")
+	host, err := preflight.Check(ctx, string(l.Dir), proxyMode)
+	if err == nil {
+		err = l.onlyLab()
+	}
+	if err != nil {
+		return nil, step.End(err, "")
+	}
+	step.Done(fmt.Sprintf("root, kernel, cgroup v%d", host.Version))
+	return host, nil
 }
 
 // alreadyUp reports whether a fitting cluster is up, after restarting nodes of
@@ -100,7 +110,7 @@ func (l *Lab) alreadyUp(ctx context.Context, opts Options) (bool, error) {
 	if err := opts.matches(c); err != nil {
 		return false, err
 	}
-	if err := l.reviveNodes(ctx, c, client); err != nil {
+	if err := l.reviveNodes(ctx, opts.defaults(), c, client); err != nil {
 		return false, err
 	}
 	l.Log.Note("the lab is up already, since %s", c.Started.Local().Format(time.DateTime))
@@ -113,7 +123,7 @@ func (l *Lab) alreadyUp(ctx context.Context, opts Options) (bool, error) {
 }
 
 // reviveNodes starts the nodes again that have ended, as a power button would.
-func (l *Lab) reviveNodes(ctx context.Context, c *state.Cluster, client *api.Client) error {
+func (l *Lab) reviveNodes(ctx context.Context, opts Options, c *state.Cluster, client *api.Client) error {
 	nodes, err := topology.Nodes(c.Nodes)
 	if err != nil {
 		return err
@@ -122,10 +132,12 @@ func (l *Lab) reviveNodes(ctx context.Context, c *state.Cluster, client *api.Cli
 	if len(dead) == 0 {
 		return nil
 	}
-	host, err := preflight.Check(ctx, string(l.Dir), c.ProxyMode)
+	host, err := l.preflight(ctx, c.ProxyMode)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	defer cancel()
 	for _, n := range dead {
 		step := l.Log.Begin("start node " + n.Name + " again")
 		if err := step.End(l.startNode(ctx, host, c, n), ""); err != nil {
@@ -168,7 +180,7 @@ func (l *Lab) Build(ctx context.Context) error {
 
 // start puts a cluster together on a machine without remains of one.
 func (l *Lab) start(ctx context.Context, host *cgroup.Host, opts Options, key string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("it took longer than %v", startTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, opts.Timeout, fmt.Errorf("it took longer than %v (see --timeout)", opts.Timeout))
 	defer cancel()
 	nodes, err := topology.Nodes(opts.Nodes)
 	if err != nil {
