@@ -1,7 +1,6 @@
 package live
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/grpclb/kubectl-grpclb/internal/agent/agentapi"
@@ -24,37 +22,27 @@ import (
 const (
 	agentPath = "/grpclb-refresher"
 	agentUser = int64(65532)
-	// startWait is how long the agent's container may take to start; pulling an image is in it.
-	startWait = 45 * time.Second
-	// pollEvery is how often a starting container is looked at.
-	pollEvery = 250 * time.Millisecond
+	// A starting container is looked at often in the beginning, because most start within a second or two, and then less and less.
+	pollFirst = 100 * time.Millisecond
+	pollMost  = time.Second
 	// logGrace is what a report may take beyond its own measuring time.
 	logGrace = 15 * time.Second
+	// logTries is how often a log is asked for that the node does not have yet.
+	logTries = 4
 )
 
-// agentError says why the agent did not run in a pod. It is a clause for a fact's reason.
-type agentError struct {
-	status diagnose.Status
-	err    error
-}
+// agentError says why the agent did not run in a pod. Its reason is a clause for a fact.
+type agentError struct{ status diagnose.Status }
 
+// Error returns the reason.
 func (e *agentError) Error() string { return e.status.Reason }
-func (e *agentError) Unwrap() error { return e.err }
 
-func agentFailed(reason, hint string) error {
-	return &agentError{status: diagnose.Status{State: diagnose.Failed, Reason: reason, Hint: hint}}
+func agentFailed(hint, format string, args ...any) error {
+	return &agentError{diagnose.Status{State: diagnose.Failed, Reason: fmt.Sprintf(format, args...), Hint: hint}}
 }
 
-func agentStatus(err error) diagnose.Status {
-	var ae *agentError
-	if errors.As(err, &ae) {
-		return ae.status
-	}
-	return statusOf(err)
-}
-
-// security is what the agent's container may do: nothing. The numeric user is needed where a pod demands runAsNonRoot, because the
-// kubelet cannot tell it from a name.
+// security is what the agent's container may do: nothing. It meets the Pod Security level "restricted". The numeric user is needed
+// where a pod demands runAsNonRoot, because the kubelet cannot tell it from a name.
 func security() *corev1.SecurityContext {
 	no, yes, user := false, true, agentUser
 	return &corev1.SecurityContext{
@@ -64,14 +52,13 @@ func security() *corev1.SecurityContext {
 	}
 }
 
-func podPath(k diagnose.Key, sub ...string) []string {
-	return append([]string{"api", "v1", "namespaces", k.Namespace, "pods", k.Name}, sub...)
-}
+// randomSuffix makes names of agents unique: 40 bits, in letters that names may have.
+func randomSuffix() string { return strings.ToLower(rand.Text()[:8]) }
 
 // attach adds an ephemeral container that runs the agent and returns its name. Kubernetes keeps the container's entry in the pod's spec
 // for good (KEP-277).
 func attach(ctx context.Context, s *collect.Session, pod diagnose.Key, image string, args []string) (string, error) {
-	name := "grpclb-" + strings.ToLower(rand.Text()[:8])
+	name := "grpclb-" + randomSuffix()
 	c := corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{agentPath}, Args: args,
 		SecurityContext: security(), TerminationMessagePolicy: corev1.TerminationMessageReadFile,
@@ -81,183 +68,159 @@ func attach(ctx context.Context, s *collect.Session, pod diagnose.Key, image str
 		return "", err
 	}
 	op := collect.Op{Verb: "patch", Resource: collect.Pods, Sub: "ephemeralcontainers", Namespace: pod.Namespace, Object: pod.Name}
-	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
+	cctx, cancel := context.WithTimeout(quiet(ctx), s.CallTimeout())
 	defer cancel()
 	err = s.REST().Patch(types.StrategicMergePatchType).AbsPath(podPath(pod, "ephemeralcontainers")...).Body(patch).Do(cctx).Error()
 	if err != nil {
-		return "", s.Failure(ctx, op, err)
+		return "", failure(ctx, s, op, err)
 	}
 	return name, nil
 }
 
+// agentRun is a container that runs the agent, how long it may take to start, and how long its measuring takes.
+type agentRun struct {
+	pod            diagnose.Key
+	container      string
+	start, measure time.Duration
+}
+
 // readReport waits until the container runs or has run, and hands its log to read, which returns when it has a whole report.
-func readReport(ctx context.Context, s *collect.Session, pod diagnose.Key, container string, d time.Duration, read func(io.Reader) error) error {
-	if err := waitStarted(ctx, s, pod, container); err != nil {
+func readReport(ctx context.Context, s *collect.Session, run agentRun, read func(io.Reader) error) error {
+	if err := waitStarted(ctx, s, run); err != nil {
 		return err
 	}
-	op := collect.Op{Verb: "get", Resource: collect.Pods, Sub: "log", Namespace: pod.Namespace, Object: pod.Name}
-	lctx, cancel := context.WithTimeout(ctx, d+logGrace)
+	op := collect.Op{Verb: "get", Resource: collect.Pods, Sub: "log", Namespace: run.pod.Namespace, Object: run.pod.Name}
+	lctx, cancel := context.WithTimeout(quiet(ctx), run.measure+logGrace)
 	defer cancel()
-	body, err := s.REST().Get().AbsPath(podPath(pod, "log")...).Param("container", container).Param("follow", "true").Stream(lctx)
-	if err != nil {
-		return s.Failure(ctx, op, err)
+	body, err := openLog(lctx, s, run)
+	if err != nil && lctx.Err() == nil {
+		return failure(ctx, s, op, err)
 	}
-	stop := context.AfterFunc(lctx, func() { _ = body.Close() })
-	defer stop()
-	defer body.Close()
-	err = read(body)
+	if err == nil {
+		defer body.Close()
+		stop := context.AfterFunc(lctx, func() { _ = body.Close() })
+		defer stop()
+		err = read(body)
+	}
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return s.Failure(ctx, op, ctx.Err())
 	case lctx.Err() != nil:
-		return agentFailed(fmt.Sprintf("the agent in pod %s gave no report within %s", pod, d+logGrace), "")
+		return agentFailed(logsHint(run), "the agent in pod %s gave no report within %s", run.pod, run.measure+logGrace)
 	case errors.Is(err, agentapi.ErrVersion):
-		return agentFailed("the agent's image is of another release: "+err.Error(), "--image names one that fits this plugin")
+		return agentFailed("--image names one that fits this plugin", "the agent's image is of another release: %s", clip(err.Error()))
 	}
-	return agentFailed(fmt.Sprintf("the agent in pod %s gave no whole report: %v", pod, err),
-		fmt.Sprintf("kubectl logs -n %s %s -c %s", pod.Namespace, pod.Name, container))
+	return agentFailed(logsHint(run), "the agent in pod %s gave no whole report: %s", run.pod, clip(err.Error()))
 }
 
-// waitStarted polls the pod until the container runs or ended. Reasons that do not mend themselves end the wait at once.
-func waitStarted(ctx context.Context, s *collect.Session, pod diagnose.Key, container string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startWait, errStart)
-	defer cancel()
-	t := time.NewTicker(pollEvery)
+func logsHint(run agentRun) string {
+	return fmt.Sprintf("kubectl logs -n %s %s -c %s", run.pod.Namespace, run.pod.Name, run.container)
+}
+
+// openLog asks for the log, again when the node says that the container, which has started, has none yet.
+func openLog(ctx context.Context, s *collect.Session, run agentRun) (io.ReadCloser, error) {
+	for n := 1; ; n++ {
+		body, err := s.REST().Get().AbsPath(podPath(run.pod, "log")...).Param("container", run.container).Param("follow", "true").
+			MaxRetries(0).Stream(ctx)
+		if err == nil {
+			return body, nil
+		}
+		st, ok := apiStatus(err)
+		if n == logTries || !ok || st.Code != 400 && st.Code < 500 || !pause(ctx, pollMost/2) {
+			return nil, err
+		}
+	}
+}
+
+// pause is false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
-	last := ""
-	for {
-		p, err := getPod(ctx, s, pod)
-		switch {
-		case err != nil && context.Cause(ctx) == errStart:
-			return notStarted(pod, last)
-		case err != nil:
-			return err
-		}
-		started, waiting, err := containerState(p, container)
-		if started || err != nil {
-			return err
-		}
-		last = waiting
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			if context.Cause(ctx) == errStart {
-				return notStarted(pod, last)
-			}
-			return s.Failure(ctx, collect.Op{Verb: "get", Resource: collect.Pods, Namespace: pod.Namespace, Object: pod.Name}, ctx.Err())
-		}
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
 var errStart = errors.New("the agent did not start in time")
 
-func notStarted(pod diagnose.Key, last string) error {
-	if last == "" {
-		last = "no reason given"
+// waitStarted polls the pod until the container runs or ended. Reasons that do not mend themselves end the wait at once; a call that
+// fails in passing does not.
+func waitStarted(ctx context.Context, s *collect.Session, run agentRun) error {
+	wctx, cancel := context.WithTimeoutCause(ctx, run.start, errStart)
+	defer cancel()
+	last := "no reason given"
+	for every := pollFirst; ; every = min(every*3/2, pollMost) {
+		p, err := getPod(wctx, s, run.pod)
+		switch {
+		case ctx.Err() != nil:
+			return s.Failure(ctx, collect.Op{Verb: "get", Resource: collect.Pods, Namespace: run.pod.Namespace, Object: run.pod.Name}, ctx.Err())
+		case err == nil:
+			started, waiting, err := containerState(p, run.container)
+			if started || err != nil {
+				return err
+			}
+			last = waiting
+		case !passing(err) && wctx.Err() == nil:
+			return err
+		}
+		if !pause(wctx, every) && ctx.Err() == nil {
+			return agentFailed("", "the agent in pod %s did not start within %s (%s)", run.pod, run.start, last)
+		}
 	}
-	return agentFailed(fmt.Sprintf("the agent in pod %s did not start within %s (%s)", pod, startWait, last), "")
 }
 
-func getPod(ctx context.Context, s *collect.Session, pod diagnose.Key) (*corev1.Pod, error) {
-	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
-	defer cancel()
-	p := &corev1.Pod{}
-	if err := s.REST().Get().AbsPath(podPath(pod)...).Do(cctx).Into(p); err != nil {
-		return nil, s.Failure(ctx, collect.Op{Verb: "get", Resource: collect.Pods, Namespace: pod.Namespace, Object: pod.Name}, err)
-	}
-	return p, nil
+// passing tells failures of a call that may not repeat themselves.
+func passing(err error) bool {
+	var ce *collect.CallError
+	return errors.As(err, &ce) && slices.Contains([]collect.Kind{collect.KindBusy, collect.KindServer, collect.KindTimeout, collect.KindBroken}, ce.Kind)
 }
+
+const (
+	hintImage    = "--image names the agent's image, one that the nodes can pull"
+	hintDescribe = "kubectl describe pod shows why"
+)
 
 // fatalWaiting are waiting reasons that a kubelet does not get out of by itself.
 var fatalWaiting = map[string]string{
-	"ErrImagePull": "--image names an image that the nodes can pull", "ImagePullBackOff": "--image names an image that the nodes can pull",
-	"ErrImageNeverPull": "--image names an image that the nodes can pull", "InvalidImageName": "--image is not a valid image name",
-	"CreateContainerConfigError": "kubectl describe pod shows what the kubelet misses", "CreateContainerError": "kubectl describe pod shows why",
-	"RunContainerError": "kubectl describe pod shows why",
+	"ErrImagePull": hintImage, "ImagePullBackOff": hintImage, "ErrImageNeverPull": hintImage, "ImageInspectError": hintImage,
+	"RegistryUnavailable": hintImage, "SignatureValidationFailed": hintImage, "InvalidImageName": "--image is not a valid image name",
+	"CreateContainerConfigError": hintDescribe, "CreateContainerError": hintDescribe, "RunContainerError": hintImage,
 }
+
+// fatalEnd are reasons of a container that ended before its program ran: the image has no such program, or one for other machines.
+var fatalEnd = []string{"StartError", "ContainerCannotRun"}
 
 // containerState says whether a container has started, what it waits for, or why it never will.
 func containerState(p *corev1.Pod, name string) (started bool, waiting string, err error) {
-	all := slices.Concat(p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses)
-	for _, c := range all {
+	for _, c := range slices.Concat(p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses) {
 		if c.Name != name {
 			continue
 		}
-		switch {
-		case c.State.Running != nil, c.State.Terminated != nil:
+		switch st := c.State; {
+		case st.Terminated != nil && slices.Contains(fatalEnd, st.Terminated.Reason):
+			return false, "", agentFailed(hintImage, "the agent cannot start in pod %s/%s: %s (image %s)", p.Namespace, p.Name, st.Terminated.Reason, clip(c.Image))
+		case st.Running != nil, st.Terminated != nil:
 			return true, "", nil
-		case c.State.Waiting != nil:
-			reason := c.State.Waiting.Reason
+		case st.Waiting != nil:
+			reason := word(st.Waiting.Reason)
 			if hint, ok := fatalWaiting[reason]; ok {
-				return false, reason, agentFailed(fmt.Sprintf("the agent cannot start in pod %s/%s: %s (image %s)", p.Namespace, p.Name, reason, c.Image), hint)
+				return false, reason, agentFailed(hint, "the agent cannot start in pod %s/%s: %s (image %s)", p.Namespace, p.Name, reason, clip(c.Image))
 			}
 			return false, reason, nil
 		}
 	}
 	if p.Status.Phase == corev1.PodFailed || p.DeletionTimestamp != nil {
-		return false, "", agentFailed(fmt.Sprintf("pod %s/%s went away before the agent started", p.Namespace, p.Name), "")
+		return false, "", agentFailed("", "pod %s/%s went away before the agent started", p.Namespace, p.Name)
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return false, "not scheduled: " + c.Reason, nil
+			return false, "not scheduled: " + word(c.Reason), nil
 		}
 	}
-	return false, "", nil
-}
-
-// probePod is the short-lived pod that makes calls. It opts out of meshes: what it sees is what a client without a proxy sees.
-func probePod(namespace, image string, args []string, life time.Duration) *corev1.Pod {
-	no, zero, seconds := false, int64(0), int64(life/time.Second)
-	return &corev1.Pod{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: "grpclb-probe-", Namespace: namespace,
-			Labels:      map[string]string{diagnose.ManagedByLabel: diagnose.ManagedBy, "sidecar.istio.io/inject": "false"},
-			Annotations: map[string]string{"linkerd.io/inject": "disabled", "sidecar.istio.io/inject": "false"},
-		},
-		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: &zero, ActiveDeadlineSeconds: &seconds,
-			AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
-			Containers: []corev1.Container{{
-				Name: "probe", Image: image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{agentPath}, Args: args,
-				SecurityContext: security(), Resources: probeResources(),
-			}},
-		},
-	}
-}
-
-func createPod(ctx context.Context, s *collect.Session, p *corev1.Pod) (diagnose.Key, error) {
-	body, err := json.Marshal(p)
-	if err != nil {
-		return diagnose.Key{}, err
-	}
-	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
-	defer cancel()
-	made := &corev1.Pod{}
-	err = s.REST().Post().AbsPath("api", "v1", "namespaces", p.Namespace, "pods").Body(bytes.NewReader(body)).
-		SetHeader("Content-Type", "application/json").Do(cctx).Into(made)
-	if err != nil {
-		return diagnose.Key{}, s.Failure(ctx, collect.Op{Verb: "create", Resource: collect.Pods, Namespace: p.Namespace}, err)
-	}
-	return diagnose.Key{Namespace: made.Namespace, Name: made.Name}, nil
-}
-
-// deleteWait bounds the deletion of the probe's pod, which also runs after an interrupt.
-const deleteWait = 10 * time.Second
-
-// deletePod removes the probe's pod even when ctx has ended; a pod that is gone already is fine.
-func deletePod(ctx context.Context, s *collect.Session, pod diagnose.Key) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWait)
-	defer cancel()
-	err := s.REST().Delete().AbsPath(podPath(pod)...).Param("gracePeriodSeconds", "0").Do(ctx).Error()
-	if err == nil {
-		return nil
-	}
-	ce := s.Failure(ctx, collect.Op{Verb: "delete", Resource: collect.Pods, Namespace: pod.Namespace, Object: pod.Name}, err)
-	if ce.Kind == collect.KindNotFound {
-		return nil
-	}
-	return ce
+	return false, "no reason given", nil
 }

@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	dnsPort = 53
 	// maxDNSPods bounds the DNS pods that are asked: enough for every cluster that autoscales CoreDNS by the usual table.
 	maxDNSPods = 50
+	// dnsWait bounds one question, however long API calls may take: it is what stub resolvers wait (resolv.conf(5)).
+	dnsWait = 5 * time.Second
 	// propagation is how long a disagreement may last before it counts: EndpointSlices reach a DNS pod by a watch.
 	propagation = 1500 * time.Millisecond
 )
@@ -39,37 +40,37 @@ func DNS(o Options) collect.Stage {
 }
 
 func askDNS(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, o Options) diagnose.Fact[[]diagnose.DNSAnswer] {
-	questions := questionsOf(snap)
-	if len(questions) == 0 {
+	asked := questionsOf(snap)
+	if len(asked.questions) == 0 {
 		return diagnose.Unknown[[]diagnose.DNSAnswer](diagnose.NotAsked, "no Service to ask for", "")
 	}
-	servers, fail := dnsPods(ctx, s, o)
-	if fail.State != "" {
-		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: fail}
+	servers, err := dnsPods(ctx, s, o)
+	if err != nil {
+		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: statusOf(err)}
 	}
-	results := make([]serverResult, len(servers))
+	answers := make([][]diagnose.DNSAnswer, len(servers))
+	fails := make([]error, len(servers))
 	group := newLimited(ctx, maxStreams)
-	for i, pod := range servers {
-		group.Go(func() { results[i] = askServer(ctx, s, snap, pod, questions) })
+	for i, server := range servers {
+		fails[i] = errors.New("interrupted before it was asked")
+		group.Go(func() { answers[i], fails[i] = askServer(ctx, s, server, asked) })
 	}
 	group.Wait()
 	var all []diagnose.DNSAnswer
-	var worst diagnose.Status
-	good := 0
-	for i, r := range results {
-		if r.fail.State != "" {
-			s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: "pod " + servers[i].String(), Status: r.fail})
-			worst = r.fail
-			continue
+	var failed []diagnose.Status
+	for i, err := range fails {
+		all = append(all, answers[i]...)
+		if err != nil {
+			failed = append(failed, statusOf(err))
+			s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: "pod " + servers[i].pod.String(), Status: statusOf(err)})
 		}
-		good++
-		all = append(all, r.answers...)
 	}
-	if good == 0 {
-		if worst.State == diagnose.Denied {
-			worst.Reason = "may not port-forward in " + o.DNSNamespace
+	if len(all) == 0 {
+		st := worst(failed)
+		if aboutRoles(st) {
+			st.Reason = "may not port-forward in " + o.DNSNamespace
 		}
-		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: worst}
+		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: st}
 	}
 	slices.SortFunc(all, func(a, b diagnose.DNSAnswer) int {
 		return cmp.Or(a.Server.Compare(b.Server), cmp.Compare(a.Round, b.Round), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
@@ -77,37 +78,51 @@ func askDNS(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, o 
 	return diagnose.Know(all)
 }
 
-// dnsPods lists the ready pods of the cluster's DNS.
-func dnsPods(ctx context.Context, s *collect.Session, o Options) ([]diagnose.Key, diagnose.Status) {
+// dnsServer is one DNS pod and its TCP port.
+type dnsServer struct {
+	pod  diagnose.Key
+	port int
+}
+
+// dnsPods lists the ready pods of the cluster's DNS. Those that are not ready get no questions from anybody: they are noted.
+func dnsPods(ctx context.Context, s *collect.Session, o Options) ([]dnsServer, error) {
 	op := collect.Op{Verb: "list", Resource: collect.Pods, Namespace: o.DNSNamespace}
-	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
+	cctx, cancel := context.WithTimeout(quiet(ctx), s.CallTimeout())
 	defer cancel()
 	var list corev1.PodList
 	err := s.REST().Get().AbsPath("api", "v1", "namespaces", o.DNSNamespace, "pods").Param("labelSelector", o.DNSSelector).Do(cctx).Into(&list)
 	if err != nil {
-		return nil, s.Failure(ctx, op, err).Status
+		return nil, s.Failure(ctx, op, err)
 	}
-	var out []diagnose.Key
+	var out []dnsServer
+	var unready []diagnose.Key
 	for i := range list.Items {
-		if p := &list.Items[i]; ready(p) {
-			out = append(out, diagnose.Key{Namespace: p.Namespace, Name: p.Name})
+		p := &list.Items[i]
+		k := diagnose.Key{Namespace: p.Namespace, Name: p.Name}
+		if ready(p) {
+			out = append(out, dnsServer{k, dnsPort(p)})
+		} else {
+			unready = append(unready, k)
 		}
 	}
 	if len(out) == 0 {
-		reason := fmt.Sprintf("no pod in %s has the labels %s", o.DNSNamespace, o.DNSSelector)
-		if len(list.Items) > 0 {
-			reason = fmt.Sprintf("none of the %d DNS pods in %s is ready", len(list.Items), o.DNSNamespace)
+		const hint = "--dns-namespace and --dns-selector say where the cluster's DNS runs"
+		if len(unready) > 0 {
+			return nil, agentFailed(hint, "none of the %d DNS pods in %s is ready", len(unready), o.DNSNamespace)
 		}
-		return nil, diagnose.Status{State: diagnose.Failed, Reason: reason, Hint: "--dns-namespace and --dns-selector say where the cluster's DNS runs"}
+		return nil, agentFailed(hint, "no pod in %s has the labels %s", o.DNSNamespace, o.DNSSelector)
 	}
-	slices.SortFunc(out, diagnose.Key.Compare)
-	if len(out) > maxDNSPods {
-		s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: fmt.Sprintf("%d more DNS pods", len(out)-maxDNSPods), Status: diagnose.Status{
+	for _, k := range unready {
+		s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: "pod " + k.String(), Status: diagnose.Status{Reason: "not ready, so it gets no questions"}})
+	}
+	slices.SortFunc(out, func(a, b dnsServer) int { return a.pod.Compare(b.pod) })
+	if n := len(out) - maxDNSPods; n > 0 {
+		s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: fmt.Sprintf("%d more DNS pods", n), Status: diagnose.Status{
 			Reason: fmt.Sprintf("at most %d are asked", maxDNSPods),
 		}})
 		out = out[:maxDNSPods]
 	}
-	return out, diagnose.Status{}
+	return out, nil
 }
 
 func ready(p *corev1.Pod) bool {
@@ -116,13 +131,30 @@ func ready(p *corev1.Pod) bool {
 	})
 }
 
-// questionsOf lists what to ask: A or AAAA by the Service's families and SRV of each named TCP port, for the targets and their
-// headless twins.
-func questionsOf(snap *diagnose.Snapshot) []dnsprobe.Question {
-	var out []dnsprobe.Question
+// dnsPort is where the pod listens: 53, unless a container declares another for DNS over TCP, as OpenShift's do.
+func dnsPort(p *corev1.Pod) int {
+	for _, c := range p.Spec.Containers {
+		for _, cp := range c.Ports {
+			if cp.Name == "dns-tcp" && cp.Protocol == corev1.ProtocolTCP {
+				return int(cp.ContainerPort)
+			}
+		}
+	}
+	return 53
+}
+
+// dnsQuestions are what to ask every server, and the addresses that A and AAAA answers should have.
+type dnsQuestions struct {
+	questions []dnsprobe.Question
+	wanted    map[dnsprobe.Question][]string // sorted
+}
+
+// questionsOf lists A or AAAA by the Service's families and SRV of each named TCP port, for the targets and their headless twins.
+func questionsOf(snap *diagnose.Snapshot) dnsQuestions {
+	out := dnsQuestions{wanted: map[dnsprobe.Question][]string{}}
 	add := func(q dnsprobe.Question) {
-		if !slices.Contains(out, q) {
-			out = append(out, q)
+		if !slices.Contains(out.questions, q) {
+			out.questions = append(out.questions, q)
 		}
 	}
 	for _, k := range snap.Targets {
@@ -132,12 +164,16 @@ func questionsOf(snap *diagnose.Snapshot) []dnsprobe.Question {
 		}
 		services := []diagnose.Service{v.Service}
 		if t, ok := v.Twin(); ok {
-			services = append(services, t)
+			services = append(services, t) // of the same pods: it has the same selector
 		}
 		for _, svc := range services {
 			name := fqdn(svc.Key, snap.Cluster.Domain)
 			for _, t := range families(svc) {
-				add(dnsprobe.Question{Name: name, Type: t})
+				q := dnsprobe.Question{Name: name, Type: t}
+				add(q)
+				if !svc.Headless() || snap.Slices.Known() {
+					out.wanted[q] = addresses(svc, v.Endpoints(), t == dnsprobe.TypeAAAA)
+				}
 			}
 			for _, p := range svc.Ports {
 				if p.Name != "" && (p.Protocol == "" || p.Protocol == "TCP") {
@@ -168,73 +204,92 @@ func families(svc diagnose.Service) []dnsprobe.Type {
 	return out
 }
 
-type serverResult struct {
-	answers []diagnose.DNSAnswer
-	fail    diagnose.Status
+// addresses are those that DNS should give (Kubernetes DNS-Based Service Discovery 1.1.0, sections 2.3 and 2.4): the cluster IP; for a
+// headless Service those of the endpoints that are ready, or of all when the Service publishes them.
+func addresses(svc diagnose.Service, endpoints []diagnose.Endpoint, six bool) []string {
+	var ips, out []string
+	if !svc.Headless() {
+		ips = svc.ClusterIPs
+	} else {
+		for _, e := range endpoints {
+			if e.Ready || svc.PublishNotReady {
+				ips = append(ips, e.IPs...)
+			}
+		}
+	}
+	for _, ip := range ips {
+		if a, err := netip.ParseAddr(ip); err == nil && a.Is4() != six {
+			out = append(out, a.String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
-// askServer asks one DNS pod everything, and a second time when an answer disagrees with the endpoints.
-func askServer(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, pod diagnose.Key, qs []dnsprobe.Question) serverResult {
-	f, err := openForward(ctx, s, pod)
+// disagrees holds the addresses of one round against what the API has.
+func (d dnsQuestions) disagrees(answers []dnsprobe.Result) bool {
+	return slices.ContainsFunc(answers, func(r dnsprobe.Result) bool {
+		want, ok := d.wanted[r.Question]
+		return ok && r.Failure == nil && !slices.Equal(answered(r.Answer), want)
+	})
+}
+
+// askServer asks one DNS pod everything, and a second time when an answer disagrees with the endpoints. A server that answered
+// nothing at all is an error.
+func askServer(ctx context.Context, s *collect.Session, server dnsServer, asked dnsQuestions) ([]diagnose.DNSAnswer, error) {
+	f, err := openForward(ctx, s, server.pod)
 	if err != nil {
-		return serverResult{fail: statusOf(err)}
+		return nil, err
 	}
 	defer f.Close()
 	client := dnsprobe.Client{
-		Transport: dnsprobe.TCP, Timeout: s.CallTimeout(),
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx, dnsPort) },
+		Transport: dnsprobe.TCP, Timeout: min(dnsWait, s.CallTimeout()),
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx, server.port) },
 	}
-	out := round(ctx, client, pod, qs, 1)
-	if !slices.ContainsFunc(out, func(a diagnose.DNSAnswer) bool { return a.Error == "" }) {
-		return serverResult{fail: diagnose.Status{State: diagnose.Failed, Reason: out[0].Error}}
+	first := client.AskAll(ctx, "pod", asked.questions, 0)
+	if !slices.ContainsFunc(first, func(r dnsprobe.Result) bool { return r.Failure == nil }) {
+		return nil, noAnswer(ctx, f, first)
 	}
-	if disagrees(snap, out) {
-		t := time.NewTimer(propagation)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			out = append(out, round(ctx, client, pod, qs, 2)...)
-		case <-ctx.Done():
-		}
+	out := project(server.pod, 1, first)
+	if asked.disagrees(first) && pause(ctx, propagation) {
+		out = append(out, project(server.pod, 2, client.AskAll(ctx, "pod", asked.questions, 0))...)
 	}
-	return serverResult{answers: out}
+	return out, nil
 }
 
-func statusOf(err error) diagnose.Status {
-	var ce *collect.CallError
-	if errors.As(err, &ce) {
-		return ce.Status
+// noAnswer words why a server answered none of the questions.
+func noAnswer(ctx context.Context, f *forward, results []dnsprobe.Result) error {
+	if ctx.Err() != nil {
+		return errors.New("interrupted before it answered")
 	}
-	return diagnose.Status{State: diagnose.Failed, Reason: err.Error()}
+	if err := f.broken(); err != nil {
+		return err
+	}
+	return errors.New(reason(results[0].Err))
 }
 
-func round(ctx context.Context, c dnsprobe.Client, pod diagnose.Key, qs []dnsprobe.Question, n int) []diagnose.DNSAnswer {
+// project keeps of one round what a snapshot has.
+func project(pod diagnose.Key, round int, results []dnsprobe.Result) []diagnose.DNSAnswer {
 	var out []diagnose.DNSAnswer
-	for _, r := range c.AskAll(ctx, "pod", qs, 0) {
-		out = append(out, project(pod, n, r))
+	for _, r := range results {
+		d := diagnose.DNSAnswer{Server: pod, Round: round, Name: r.Question.Name, Type: r.Question.Type.String()}
+		if r.Failure != nil {
+			d.Error = reason(r.Err)
+		} else {
+			fill(&d, r.Answer)
+		}
+		out = append(out, d)
 	}
 	return out
 }
 
-func project(pod diagnose.Key, n int, r dnsprobe.Result) diagnose.DNSAnswer {
-	d := diagnose.DNSAnswer{Server: pod, Round: n, Name: r.Question.Name, Type: r.Question.Type.String()}
-	if r.Failure != nil {
-		d.Error = string(r.Failure.Kind)
-		if r.Err != nil {
-			d.Error = reason(r.Err)
-		}
-		return d
-	}
-	a := r.Answer
+func fill(d *diagnose.DNSAnswer, a *dnsprobe.Answer) {
 	d.Rcode, d.Transport, d.Size, d.Truncated = a.Rcode.String(), string(a.Transport), a.Size, a.Flags.Truncated
 	d.RTTMicros = a.RTT.Microseconds()
 	if ttl, ok := a.TTL(); ok {
 		d.TTL = uint32(ttl / time.Second)
 	}
-	for _, ip := range a.Addresses() {
-		d.Addresses = append(d.Addresses, ip.Unmap().String())
-	}
-	slices.Sort(d.Addresses)
+	d.Addresses = answered(a)
 	for _, rec := range a.Final() {
 		if rec.Type == dnsprobe.TypeSRV {
 			d.SRV = append(d.SRV, diagnose.SRV{Target: rec.Target, Port: int32(rec.Port)})
@@ -248,56 +303,23 @@ func project(pod diagnose.Key, n int, r dnsprobe.Result) diagnose.DNSAnswer {
 			d.Predicted = append(d.Predicted, diagnose.Truncation{UDPSize: int(p.UDPSize), Truncated: p.PredictedTruncated, Fits: p.PredictedRecords})
 		}
 	}
-	return d
 }
 
-// reason words a DNS failure without the stream's inner text.
-func reason(err error) string {
-	var e *dnsprobe.Error
-	if errors.As(err, &e) {
-		return e.Err.Error()
-	}
-	return err.Error()
-}
-
-// disagrees holds the addresses of one round against what the API has for the Services asked for.
-func disagrees(snap *diagnose.Snapshot, answers []diagnose.DNSAnswer) bool {
-	for _, k := range snap.Targets {
-		v, ok := snap.View(k)
-		if !ok {
-			continue
-		}
-		name := fqdn(k, snap.Cluster.Domain)
-		for _, a := range answers {
-			if a.Name != name || a.Error != "" || a.Type == "SRV" {
-				continue
-			}
-			if !slices.Equal(a.Addresses, wanted(v, a.Type == "AAAA")) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// wanted are the addresses that DNS should give (Kubernetes DNS-Based Service Discovery, sections 2.3 and 2.4): the cluster IP; for a
-// headless Service those of the endpoints that are ready, or of all when the Service publishes them.
-func wanted(v *diagnose.View, six bool) []string {
-	var ips, out []string
-	if !v.Service.Headless() {
-		ips = v.Service.ClusterIPs
-	} else {
-		for _, e := range v.Endpoints() {
-			if e.Ready || v.Service.PublishNotReady {
-				ips = append(ips, e.IPs...)
-			}
-		}
-	}
-	for _, ip := range ips {
-		if a, err := netip.ParseAddr(ip); err == nil && a.Is4() != six {
-			out = append(out, ip)
-		}
+// answered are the addresses of an answer, sorted, each once.
+func answered(a *dnsprobe.Answer) []string {
+	var out []string
+	for _, ip := range a.Addresses() {
+		out = append(out, ip.Unmap().String())
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// reason words a DNS failure without what was asked, which stands beside it.
+func reason(err error) string {
+	var e *dnsprobe.Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return clip(err.Error())
 }

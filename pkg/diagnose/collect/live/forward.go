@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +15,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/portforward"
-	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -30,94 +26,96 @@ import (
 type forward struct {
 	conn httpstream.Connection
 	next atomic.Int64
+
+	mu      sync.Mutex
+	trouble error // why the node's runtime could not connect, when that says nothing about the port
 }
 
-// openForward upgrades a request to pods/portforward: over WebSocket (KEP-4006), or SPDY where the server or a proxy in between does
-// not take WebSocket, as kubectl does.
+// openForward upgrades a request to pods/portforward. The error is a *collect.CallError.
 func openForward(ctx context.Context, s *collect.Session, pod diagnose.Key) (*forward, error) {
 	op := collect.Op{Verb: "create", Resource: collect.Pods, Sub: "portforward", Namespace: pod.Namespace, Object: pod.Name}
-	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
+	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
 	defer cancel()
-	d, err := forwardDialer(s.RESTConfig(), s.REST().Post().AbsPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward").URL())
+	conn, err := upgrade(cctx, s.RESTConfig(), s.REST().Post().AbsPath(podPath(pod, "portforward")...).URL())
 	if err != nil {
-		return nil, s.Failure(ctx, op, err)
+		return nil, failure(ctx, s, op, err)
 	}
-	type result struct {
-		conn httpstream.Connection
-		err  error
-	}
-	ch := make(chan result, 1)
-	go func() { // the dialers take no context: a late connection is closed by whoever sees that nobody waits
-		c, _, err := d.Dial(portforward.PortForwardProtocolV1Name)
-		ch <- result{c, err}
-	}()
-	select {
-	case r := <-ch:
-		if r.err != nil {
-			return nil, s.Failure(ctx, op, upgradeError(r.err))
-		}
-		return &forward{conn: r.conn}, nil
-	case <-ctx.Done():
-		go func() {
-			if r := <-ch; r.conn != nil {
-				_ = r.conn.Close()
-			}
-		}()
-		return nil, s.Failure(context.WithoutCancel(ctx), op, ctx.Err())
-	}
-}
-
-func forwardDialer(cfg *rest.Config, u *url.URL) (httpstream.Dialer, error) {
-	rt, upgrader, err := spdy.RoundTripperFor(cfg)
-	if err != nil {
-		return nil, err
-	}
-	old := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: rt}, http.MethodPost, u)
-	ws, err := portforward.NewSPDYOverWebsocketDialerForStreaming(u, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return portforward.NewFallbackDialerForStreaming(ws, old, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
-	}), nil
-}
-
-// upgradeError takes the API server's answer out of a refused upgrade, so that a 403 is known for one.
-func upgradeError(err error) error {
-	var up *httpstream.UpgradeFailureError
-	if errors.As(err, &up) && up.Cause != nil {
-		return up.Cause
-	}
-	return err
+	return &forward{conn: conn}, nil
 }
 
 // Close ends every stream of the connection.
 func (f *forward) Close() error { return f.conn.Close() }
 
-// dial connects to a port on the pod's loopback. The runtime connects only when the first byte arrives, so a refusal shows in
-// Read, as an error that is syscall.ECONNREFUSED.
+// broken says why answers over this connection say nothing about the pod: the node could not connect at all, or the connection to the
+// API server is gone. It is nil otherwise.
+func (f *forward) broken() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trouble != nil {
+		return f.trouble
+	}
+	select {
+	case <-f.conn.CloseChan():
+		return errors.New("the port-forward ended in the middle")
+	default:
+		return nil
+	}
+}
+
+// dial connects to a port on the pod's loopback. The runtime connects when it has both streams, and its answer comes as an end of the
+// data, so a refusal shows in Read, as an error that is syscall.ECONNREFUSED. When ctx ends first, dial returns at once; a stream that
+// the node still opens is closed again.
 func (f *forward) dial(ctx context.Context, port int) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	type result struct {
+		conn *stream
+		err  error
+	}
+	done := make(chan result)
+	go func() { // CreateStream waits for the node's reply and takes no context; it ends by itself after 30 s at the latest
+		c, err := f.open(port)
+		select {
+		case done <- result{c, err}:
+		case <-ctx.Done():
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("open a port-forward stream: %w", r.err)
+		}
+		return r.conn, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// open makes the pair of streams that stands for one connection.
+func (f *forward) open(port int) (*stream, error) {
 	h := http.Header{}
 	h.Set(corev1.StreamType, corev1.StreamTypeError)
 	h.Set(corev1.PortHeader, strconv.Itoa(port))
 	h.Set(corev1.PortForwardRequestIDHeader, strconv.FormatInt(f.next.Add(1), 10))
-	es, err := f.conn.CreateStream(h)
+	errs, err := f.conn.CreateStream(h)
 	if err != nil {
-		return nil, fmt.Errorf("open a port-forward stream: %w", err)
+		return nil, err
 	}
-	if err := es.Close(); err != nil { // nothing is ever written to it
-		return nil, fmt.Errorf("open a port-forward stream: %w", err)
+	if err := errs.Close(); err != nil { // nothing is ever written to it
+		_ = errs.Reset()
+		return nil, err
 	}
 	h.Set(corev1.StreamType, corev1.StreamTypeData)
-	ds, err := f.conn.CreateStream(h)
+	data, err := f.conn.CreateStream(h)
 	if err != nil {
-		_ = es.Reset()
-		return nil, fmt.Errorf("open a port-forward stream: %w", err)
+		_ = errs.Reset()
+		return nil, err
 	}
-	c := &stream{data: ds, errs: es, port: port, said: make(chan struct{})}
+	c := &stream{forward: f, data: data, errs: errs, port: port, said: make(chan struct{})}
 	go c.listen()
 	return c, nil
 }
@@ -125,6 +123,7 @@ func (f *forward) dial(ctx context.Context, port int) (net.Conn, error) {
 // stream is a pair of port-forward streams as a net.Conn. Deadlines do nothing (the transport has none); Close unblocks Read and
 // Write.
 type stream struct {
+	forward    *forward
 	data, errs httpstream.Stream
 	port       int
 	closing    sync.Once
@@ -132,36 +131,43 @@ type stream struct {
 	reason     error         // set before said is closed
 }
 
-// maxReason bounds what is read of a runtime's complaint.
+// maxReason bounds what is kept of a runtime's complaint.
 const maxReason = 4 << 10
 
-// listen reads the error stream: the runtime writes to it when it could not connect. It ends with the streams.
+// listen reads the error stream: the runtime writes to it when it could not connect. It reads to the end, because what is left in one
+// stream holds up others of the connection.
 func (c *stream) listen() {
 	defer close(c.said)
 	b, _ := io.ReadAll(io.LimitReader(c.errs, maxReason)) // an error only means that there is no more
 	if len(b) > 0 {
-		c.reason = forwardError{port: c.port, text: strings.TrimSpace(string(b))}
+		reason := forwardError{port: c.port, refused: strings.Contains(strings.ToLower(string(b)), "connection refused")}
+		c.reason = reason
+		if !reason.refused {
+			c.forward.mu.Lock()
+			c.forward.trouble = reason
+			c.forward.mu.Unlock()
+		}
 	}
+	_, _ = io.Copy(io.Discard, c.errs)
 }
 
-// forwardError is what the node's runtime said about a connection that it could not make.
+// forwardError is what the node's runtime said about a connection that it could not make. Its text may hold paths of the node, so just
+// the one thing that is understood of it is kept: containerd and socat (CRI-O) both name a refusal, in different case.
 type forwardError struct {
-	port int
-	text string
+	port    int
+	refused bool
 }
 
-// Error names the port and, in its own words, the known reasons; the runtime's text may hold paths of the node.
+// Error names the port and what happened.
 func (e forwardError) Error() string {
-	if e.refused() {
+	if e.refused {
 		return fmt.Sprintf("port %d of the pod: connection refused", e.port)
 	}
 	return fmt.Sprintf("port %d of the pod: the node could not connect", e.port)
 }
 
-func (e forwardError) refused() bool { return strings.Contains(e.text, "connection refused") }
-
 // Is makes a refusal known to errors.Is as the system's own.
-func (e forwardError) Is(target error) bool { return e.refused() && target == syscall.ECONNREFUSED }
+func (e forwardError) Is(target error) bool { return e.refused && target == syscall.ECONNREFUSED }
 
 // waitReason is how long the end of the data waits for the reason, which travels on another stream.
 const waitReason = 300 * time.Millisecond
@@ -198,12 +204,14 @@ func (c *stream) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. It returns when nothing of the stream runs any more.
 func (c *stream) Close() error {
 	c.closing.Do(func() {
 		_ = c.data.Reset()
 		_ = c.errs.Reset()
+		c.forward.conn.RemoveStreams(c.data, c.errs)
 	})
+	<-c.said
 	return nil
 }
 

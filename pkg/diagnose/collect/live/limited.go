@@ -28,7 +28,9 @@ func (l *limited) Go(f func()) {
 	}
 	l.wg.Go(func() {
 		defer func() { <-l.slots }()
-		f()
+		if l.ctx.Err() == nil { // a free place and the end may come together
+			f()
+		}
 	})
 }
 

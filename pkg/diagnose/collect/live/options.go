@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/grpclb/kubectl-grpclb/internal/agent/calls"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
 )
 
@@ -13,8 +14,14 @@ const (
 	DefaultDNSSelector  = "k8s-app=kube-dns" // kubeadm, and every large provider, labels CoreDNS like this
 	DefaultMaxPods      = 20
 	DefaultImage        = "grpclb.dev/grpclb-refresher:dev"
+	DefaultStartWait    = 45 * time.Second
 	DefaultInterval     = 4 * time.Second
 	DefaultCalls        = 300
+)
+
+const (
+	maxInterval = 10 * time.Minute // the agent's own limit
+	maxCalls    = 100_000          // more than eight minutes of calls on one channel prove no more
 )
 
 // Ways of dialling for Options.Via.
@@ -29,10 +36,13 @@ type Options struct {
 	// DNSNamespace and DNSSelector find the cluster's DNS pods.
 	DNSNamespace string
 	DNSSelector  string
-	// MaxPods bounds the server pods that are looked into, for each way of looking.
+	// MaxPods bounds the server pods that are looked into, for each way of looking and over all targets. What is below 1 counts as the
+	// default, here and in the other numbers.
 	MaxPods int
 	// Image is the agent's image, for depths sockets and probe.
 	Image string
+	// StartWait is how long the agent's container may take to start; pulling its image is in it.
+	StartWait time.Duration
 	// Interval is the time over which bytes per second are measured.
 	Interval time.Duration
 	// From sends the probe's calls from a pod of this workload, by an ephemeral container; nil uses a short-lived pod.
@@ -42,18 +52,20 @@ type Options struct {
 	// Channels is the number of channels of each way of dialling, Calls the number of calls.
 	Channels int
 	Calls    int
-	// Announce is told, before it happens, what is placed in the cluster, and afterwards what stays behind. Nil is silent.
+	// Announce is told, before it happens, what is placed in the cluster, and afterwards what stays behind. It is called by one goroutine
+	// at a time. Nil is silent.
 	Announce func(text string)
 }
 
 func (o Options) withDefaults() Options {
 	o.DNSNamespace = cmp.Or(o.DNSNamespace, DefaultDNSNamespace)
 	o.DNSSelector = cmp.Or(o.DNSSelector, DefaultDNSSelector)
-	o.MaxPods = cmp.Or(o.MaxPods, DefaultMaxPods)
+	o.MaxPods = cmp.Or(max(o.MaxPods, 0), DefaultMaxPods)
 	o.Image = cmp.Or(o.Image, DefaultImage)
-	o.Interval = cmp.Or(o.Interval, DefaultInterval)
-	o.Channels = cmp.Or(o.Channels, 1)
-	o.Calls = cmp.Or(o.Calls, DefaultCalls)
+	o.StartWait = cmp.Or(max(o.StartWait, 0), DefaultStartWait)
+	o.Interval = min(cmp.Or(max(o.Interval, 0), DefaultInterval), maxInterval)
+	o.Channels = min(cmp.Or(max(o.Channels, 0), 1), calls.MaxChannels)
+	o.Calls = min(cmp.Or(max(o.Calls, 0), DefaultCalls), maxCalls)
 	return o
 }
 

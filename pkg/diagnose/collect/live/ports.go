@@ -3,8 +3,8 @@ package live
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -12,8 +12,14 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/h2probe"
 )
 
-// identifyStep bounds each step of a port's identification; TLS servers need about a second to hang up on plaintext.
-const identifyStep = 3 * time.Second
+const (
+	// identifyStep bounds each step of a port's identification; TLS servers need about a second to hang up on plaintext.
+	identifyStep = 3 * time.Second
+	// portsBudget bounds the whole stage: silent ports take two steps each, and there may be many.
+	portsBudget = 20 * time.Second
+)
+
+var errPortsBudget = errors.New("the time for asking ports was up")
 
 // Ports asks the ports of server pods that are judged to speak gRPC what they really speak, through a port-forward. Other ports are
 // never touched.
@@ -28,138 +34,56 @@ func Ports(o Options) collect.Stage {
 }
 
 func askPorts(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, o Options) diagnose.Fact[[]diagnose.PortProbe] {
-	work := portsToAsk(snap, o.MaxPods)
+	work, left := choosePods(snap, o.MaxPods, grpcPorts)
 	if len(work) == 0 {
 		return diagnose.Unknown[[]diagnose.PortProbe](diagnose.NotAsked, "no port of a ready pod is judged to speak gRPC", "--assume-grpc asks all the same")
 	}
-	results := make([][]diagnose.PortProbe, len(work))
+	noteLeft(s, diagnose.FactPorts, left, o.MaxPods)
+	bctx, cancel := context.WithTimeoutCause(ctx, portsBudget, errPortsBudget)
+	defer cancel()
+	probes := make([][]diagnose.PortProbe, len(work))
 	fails := make([]diagnose.Status, len(work))
-	group := newLimited(ctx, maxStreams)
+	group := newLimited(bctx, maxStreams)
 	for i, w := range work {
-		group.Go(func() { results[i], fails[i] = identify(ctx, s, w) })
+		fails[i] = diagnose.Status{State: diagnose.Failed, Reason: "not asked before the end"}
+		group.Go(func() { probes[i], fails[i] = identify(bctx, s, w) })
 	}
 	group.Wait()
 	var all []diagnose.PortProbe
-	var worst diagnose.Status
-	good := 0
-	for i := range work {
-		if fails[i].State != "" {
-			s.Gap(diagnose.Gap{Fact: diagnose.FactPorts, Subject: "pod " + work[i].pod.String(), Status: fails[i]})
-			worst = fails[i]
+	var failed []diagnose.Status
+	for i, f := range fails {
+		all = append(all, probes[i]...)
+		if f.State == "" {
 			continue
 		}
-		good++
-		all = append(all, results[i]...)
-	}
-	if good == 0 {
-		if worst.State == diagnose.Denied {
-			worst.Reason = "may not port-forward in " + work[0].pod.Namespace
+		if ctx.Err() == nil && bctx.Err() != nil && f.State == diagnose.Failed {
+			f = diagnose.Status{State: diagnose.Failed, Reason: errPortsBudget.Error()}
 		}
-		return diagnose.Fact[[]diagnose.PortProbe]{Status: worst}
+		s.Gap(diagnose.Gap{Fact: diagnose.FactPorts, Subject: "pod " + work[i].pod.String(), Status: f})
+		failed = append(failed, f)
+	}
+	if len(all) == 0 && len(failed) > 0 {
+		st := worst(failed)
+		if aboutRoles(st) {
+			st.Reason = "may not port-forward in " + work[0].pod.Namespace
+		}
+		return diagnose.Fact[[]diagnose.PortProbe]{Status: st}
 	}
 	return diagnose.Know(all)
 }
 
-// portWork is one pod and the ports to ask of it.
-type portWork struct {
-	pod   diagnose.Key
-	ports []int32
-}
-
-// portsToAsk chooses the pods of every target, spread over nodes and ages, at most limit for each Service.
-func portsToAsk(snap *diagnose.Snapshot, limit int) []portWork {
-	byPod := map[diagnose.Key]*portWork{}
-	var order []diagnose.Key
-	for _, k := range snap.Targets {
-		v, ok := snap.View(k)
-		if !ok {
-			continue
-		}
-		grpc := v.GRPCPorts()
-		if len(grpc) == 0 {
-			continue
-		}
-		for _, e := range sample(v, limit) {
-			for _, p := range grpc {
-				n := e.Ports[p.Name]
-				if n == 0 {
-					continue
-				}
-				w := byPod[e.Pod]
-				if w == nil {
-					w = &portWork{pod: e.Pod}
-					byPod[e.Pod] = w
-					order = append(order, e.Pod)
-				}
-				if !slices.Contains(w.ports, n) {
-					w.ports = append(w.ports, n)
-				}
-			}
-		}
-	}
-	out := make([]portWork, 0, len(order))
-	for _, k := range order {
-		out = append(out, *byPod[k])
+// grpcPorts are the ports of an endpoint that are judged to speak gRPC.
+func grpcPorts(v *diagnose.View, e diagnose.Endpoint) []int32 {
+	var out []int32
+	for _, p := range v.GRPCPorts() {
+		out = append(out, e.Ports[p.Name])
 	}
 	return out
 }
 
-// sample takes at most limit ready pods so that every node is seen, and on each node the oldest and the youngest pod first:
-// what differs by node or by age shows.
-func sample(v *diagnose.View, limit int) []diagnose.Endpoint {
-	byNode := map[string][]diagnose.Endpoint{}
-	var nodes []string
-	for _, e := range v.Ready() {
-		if e.Pod == (diagnose.Key{}) || v.Pods.Known() && v.Pod(e.Pod) == nil {
-			continue
-		}
-		if byNode[e.Node] == nil {
-			nodes = append(nodes, e.Node)
-		}
-		byNode[e.Node] = append(byNode[e.Node], e)
-	}
-	for n, es := range byNode {
-		slices.SortStableFunc(es, func(a, b diagnose.Endpoint) int { return age(v, a).Compare(age(v, b)) })
-		byNode[n] = ends(es)
-	}
-	slices.Sort(nodes)
-	var out []diagnose.Endpoint
-	for i := 0; len(out) < limit; i++ {
-		took := false
-		for _, n := range nodes {
-			if i < len(byNode[n]) && len(out) < limit {
-				out = append(out, byNode[n][i])
-				took = true
-			}
-		}
-		if !took {
-			break
-		}
-	}
-	slices.SortFunc(out, func(a, b diagnose.Endpoint) int { return a.Pod.Compare(b.Pod) })
-	return out
-}
-
-// ends reorders a list to first, last, second, last but one, ...
-func ends(es []diagnose.Endpoint) []diagnose.Endpoint {
-	out := make([]diagnose.Endpoint, 0, len(es))
-	for i, j := 0, len(es)-1; i <= j; i, j = i+1, j-1 {
-		out = append(out, es[i])
-		if i != j {
-			out = append(out, es[j])
-		}
-	}
-	return out
-}
-
-func age(v *diagnose.View, e diagnose.Endpoint) time.Time {
-	if p := v.Pod(e.Pod); p != nil {
-		return p.Created
-	}
-	return time.Time{}
-}
-
-func identify(ctx context.Context, s *collect.Session, w portWork) ([]diagnose.PortProbe, diagnose.Status) {
+// identify asks the ports of one pod. What kept a port from being asked is no answer of it: the ports asked before are returned beside
+// the failure.
+func identify(ctx context.Context, s *collect.Session, w podWork) ([]diagnose.PortProbe, diagnose.Status) {
 	f, err := openForward(ctx, s, w.pod)
 	if err != nil {
 		return nil, statusOf(err)
@@ -170,11 +94,17 @@ func identify(ctx context.Context, s *collect.Session, w portWork) ([]diagnose.P
 		start := time.Now()
 		id, err := h2probe.Identify(ctx, func(ctx context.Context) (net.Conn, error) { return f.dial(ctx, int(port)) },
 			h2probe.IdentifyOptions{StepTimeout: identifyStep})
+		if err == nil && id.Proto != h2probe.ProtoGRPC { // an answer is an answer; without one the way there may be to blame
+			err = f.broken()
+			if err == nil && id.Proto == h2probe.ProtoUnreachable {
+				err = errors.New(cmp.Or(id.Error, "no connection"))
+			}
+		}
+		if err != nil {
+			return out, diagnose.Status{State: diagnose.Failed, Reason: clip(err.Error())}
+		}
 		p := portProbe(w.pod, port, id)
 		p.RTTMicros = time.Since(start).Microseconds()
-		if err != nil {
-			p.Error = cmp.Or(p.Error, err.Error())
-		}
 		out = append(out, p)
 	}
 	return out, diagnose.Status{}
@@ -183,7 +113,7 @@ func identify(ctx context.Context, s *collect.Session, w portWork) ([]diagnose.P
 // protos maps what h2probe heard to the snapshot's words.
 var protos = map[h2probe.Proto]string{
 	h2probe.ProtoGRPC: "grpc", h2probe.ProtoHTTP2: "h2c", h2probe.ProtoHTTP1: "http1", h2probe.ProtoTLS: "tls",
-	h2probe.ProtoClosed: "closed", h2probe.ProtoSilent: "silent", h2probe.ProtoUnknown: "other", h2probe.ProtoUnreachable: "other",
+	h2probe.ProtoClosed: "closed", h2probe.ProtoSilent: "silent", h2probe.ProtoUnknown: "other",
 }
 
 func portProbe(pod diagnose.Key, port int32, id h2probe.Identity) diagnose.PortProbe {
