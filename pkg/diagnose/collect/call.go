@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
@@ -67,7 +66,7 @@ func (s *Session) call(ctx context.Context, q query, params map[string]string, o
 	}
 }
 
-// try makes one request. The logger is off: client-go would write about broken answers to stderr, which belongs to the caller.
+// try makes one request.
 func (s *Session) try(ctx context.Context, op Op, params map[string]string, obj runtime.Object) (*attempt, error) {
 	a := &attempt{}
 	cctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, errCallTimeout)
@@ -76,7 +75,7 @@ func (s *Session) try(ctx context.Context, op Op, params map[string]string, obj 
 	for k, v := range params {
 		req = req.Param(k, v)
 	}
-	err := req.Do(logr.NewContext(withAttempt(cctx, a), logr.Discard())).Into(obj)
+	err := req.Do(withAttempt(cctx, a)).Into(obj)
 	return a, timedOut(ctx, cctx, a, err)
 }
 
@@ -171,7 +170,7 @@ func (s *Session) serverVersion(ctx context.Context) (string, error) {
 	a := &attempt{}
 	cctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, errCallTimeout)
 	defer cancel()
-	b, err := s.rest.Get().AbsPath("/version").MaxRetries(0).Do(logr.NewContext(withAttempt(cctx, a), logr.Discard())).Raw()
+	b, err := s.rest.Get().AbsPath("/version").MaxRetries(0).Do(withAttempt(cctx, a)).Raw()
 	if err != nil {
 		return "", s.failure(ctx, op, timedOut(ctx, cctx, a, err), a)
 	}

@@ -156,10 +156,11 @@ func isAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// isBroken recognises connections that ended early; client-go hides the HTTP/2 form behind a text.
+// isBroken recognises connections that ended early. HTTP/2 errors come in two types, one of them not exported (net/http has its own
+// copy of the package), hence the texts.
 func isBroken(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "reading response body") ||
+		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "stream error: ") ||
 		strings.Contains(err.Error(), "http2: ")
 }
 

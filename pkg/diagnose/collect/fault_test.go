@@ -221,6 +221,16 @@ func TestTransientFaults(t *testing.T) {
 	}
 }
 
+// TestHalfAnAnswerOverHTTP2: there a broken answer is the end of a stream, not of the connection.
+func TestHalfAnAnswerOverHTTP2(t *testing.T) {
+	srv := kubetest.NewTLSServer(t, square(3)...)
+	srv.Fail(kubetest.Fault{Verb: "list", Resource: "nodes", Half: true})
+	snap, err := collect.Run(context.Background(), session(t, srv, collect.SessionOptions{}), options("square-service"))
+	if err != nil || snap.Nodes.Reason != "the connection broke in the middle of the answer to: list nodes" {
+		t.Errorf("%+v, %v", snap.Nodes.Status, err)
+	}
+}
+
 // TestExpiredContinue: a token that expires between two pages starts the list again, and nothing is counted twice.
 func TestExpiredContinue(t *testing.T) {
 	srv := kubetest.NewServer(t, square(30)...)

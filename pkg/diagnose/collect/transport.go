@@ -1,7 +1,10 @@
 package collect
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -30,14 +33,24 @@ type counter struct {
 	next    http.RoundTripper
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. For the session's own calls it also reads the answer to its end: an answer that breaks off is
+// an error of the request then, which client-go returns as it is; reading it later, client-go would write about it to stderr, which belongs
+// to the caller.
 func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.session.count(r)
 	resp, err := c.next.RoundTrip(r)
-	if a, ok := r.Context().Value(attemptKey{}).(*attempt); ok && resp != nil {
-		a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	a, ok := r.Context().Value(attemptKey{}).(*attempt)
+	if err != nil || !ok {
+		return resp, err
 	}
-	return resp, err
+	a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close() // all of it was read, or nothing more can be
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
 }
 
 // WrappedRoundTripper lets client-go find the transport below.
