@@ -38,7 +38,7 @@ func clientFaults() []fault {
 		},
 		{
 			check: "scale-out-blind", args: []string{"--sockets", "--interval", "1s"},
-			objects: []any{server("backend"), service("backend", headless), client("caller", "dns:///backend:6565")}, then: scaleOut,
+			objects: []any{server("backend"), service("backend", headless)}, then: scaleOut,
 			want: finding{diagnose.Critical, diagnose.Observed, "svc/backend",
 				[]string{"2 of 4 ready pods, the newest, get no calls from clients that were there before", "holds 2 connections to 2 pods", "and has no connection"}, "end connections"},
 		},
@@ -60,11 +60,14 @@ func clientFaults() []fault {
 	}
 }
 
-// scaleOut adds two pods once the client is connected to those that there are,
+// scaleOut starts a client, adds two pods once it is connected to those that there are,
 // and waits until the new ones are old enough for their idleness to mean
 // something: stock gRPC asks DNS again at most every 30 s.
 func scaleOut(s *space, _ *fault) {
 	s.Helper()
+	s.endpoints("backend", 2)
+	s.apply(client("caller", "dns:///backend:6565")) // now that DNS has both pods: it will not ask again
+	s.rollout("caller")
 	s.eventually("calls on both pods", time.Minute, func() (bool, string) {
 		r, o := s.diagnose("backend", "--sockets", "--interval", "1s")
 		return r.Spread.State == diagnose.SpreadEven, o.String()

@@ -24,7 +24,7 @@ const port = 6565
 func server(app string, change ...func(*appsv1.Deployment)) *appsv1.Deployment {
 	d := deployment(app, "/square-server", 2)
 	c := &d.Spec.Template.Spec.Containers[0]
-	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: port}}}
+	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 10, ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: port}}}
 	return with(d, change...)
 }
 
@@ -46,7 +46,7 @@ func webServer(app string, on int, change ...func(*appsv1.Deployment)) *appsv1.D
 		{Name: "GRPC_CLIENT_SQUARE_ADDRESS", Value: "static://127.0.0.1:1"}, // nobody asks it to call
 		{Name: "SERVER_PORT", Value: strconv.Itoa(on)},
 	}
-	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
+	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 10, ProbeHandler: corev1.ProbeHandler{
 		HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt(on)},
 	}}
 	return with(d, change...)
