@@ -35,10 +35,11 @@ func (c *collector) choose(ctx context.Context) error {
 	return nil
 }
 
-// noNamespace asks for the namespace when nothing at all was found in it: the API server lists a namespace that does not exist as an
+// noNamespace asks for the namespace when nothing was found in it: the API server lists a namespace that does not exist as an
 // empty one. Not being allowed to ask leaves it at that.
 func (c *collector) noNamespace(ctx context.Context) bool {
-	if c.opt.AllNamespaces || len(c.snap.Services.Value)+len(c.snap.Pods.Value) > 0 {
+	here := func(p diagnose.Pod) bool { return p.Namespace == c.opt.Namespace }
+	if c.opt.AllNamespaces || len(c.snap.Services.Value) > 0 || slices.ContainsFunc(c.snap.Pods.Value, here) {
 		return false
 	}
 	_, err := get[*corev1.Namespace](ctx, c.session, Op{Verb: "get", Resource: Namespaces, Object: c.opt.Namespace})

@@ -150,7 +150,7 @@ func (c *collector) targets(x *target.Index, w *rawWorkload, data map[string]map
 		for _, f := range x.Find(w.Namespace, w.tmpl.resolve(spec, data)) {
 			out = append(out, diagnose.Target{
 				Container: spec.name, Source: f.Source, Name: f.Name, ConfigMap: f.ConfigMap, ConfigMapKey: f.Key,
-				PortName: f.PortName, Token: f.Token, Scheme: f.Scheme, Host: f.Host, Port: f.Port, Kind: f.Kind, Service: diagnose.Key(f.Service), Pod: diagnose.Key(f.Pod),
+				PortName: f.PortName, Part: f.Part, Token: f.Token, Scheme: f.Scheme, Host: f.Host, Port: f.Port, Kind: f.Kind, Service: diagnose.Key(f.Service), Pod: diagnose.Key(f.Pod),
 				Policy: f.Policy, GRPC: f.GRPC,
 			})
 		}

@@ -367,6 +367,7 @@ func TestSelection(t *testing.T) {
 		"an empty namespace":          {collect.Options{Namespace: "void"}, "no service in namespace void / kubectl get services -A lists what is there"},
 		"no such namespace":           {collect.Options{Namespace: "viod"}, `there is no namespace "viod" / kubectl get namespaces lists them`},
 		"a name in no such namespace": {collect.Options{Namespace: "viod", Names: []string{"x"}}, `there is no namespace "viod" / kubectl get namespaces lists them`},
+		"the same with all clients":   {collect.Options{Namespace: "viod", AllClients: true}, `there is no namespace "viod" / kubectl get namespaces lists them`},
 		"a typing mistake": {collect.Options{Namespace: ns, Names: []string{"squrae-service"}},
 			`no service "squrae-service" in namespace "default" / did you mean square-service?`},
 		"another namespace": {collect.Options{Namespace: ns, Names: []string{"cart"}}, `no service "cart" in namespace "default" / namespace shop has one: add -n shop`},
