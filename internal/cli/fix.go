@@ -71,7 +71,7 @@ It changes nothing: read it, then pipe it.
 }
 
 func (a *app) fix(ctx context.Context, f fixFlags, args []string) error {
-	f.gatherFlags.depth = "static" // a fix follows from objects; nothing has to be asked of pods
+	f.gatherFlags.only = []diagnose.FactName{diagnose.FactPorts} // whether the servers use TLS decides what the clients need
 	o, err := a.gatherOptions("fix", f.gatherFlags, args)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 		fl.BoolVar(&f.sockets, "sockets", false, "also read the socket tables of server pods (adds an ephemeral container to each)")
 		fl.BoolVar(&f.probe, "probe", false, "also send calls from inside the cluster and count where they land (implies --sockets)")
 		fallthrough
-	case "spread":
+	case "spread", "fix":
 		fl.StringVar(&f.depth, "depth", collect.DepthObserve, "how deep to look without placing anything: static or observe")
 		completeWords(cmd, "depth", collect.DepthStatic, collect.DepthObserve)
 	}
@@ -134,6 +134,9 @@ func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gathe
 	if err != nil {
 		return o, err
 	}
+	if err := f.checkNumbers(command); err != nil {
+		return o, err
+	}
 	lo, err := a.liveOptions(f)
 	if err != nil {
 		return o, err
@@ -157,10 +160,30 @@ func (f gatherFlags) depthOf() (string, error) {
 	return "", usage("--sockets and --probe look deeper", "--depth is static or observe, not %q", f.depth)
 }
 
+// checkNumbers refuses what no run can mean. Commands without these flags leave them at zero.
+func (f gatherFlags) checkNumbers(command string) error {
+	asks := command == "diagnose" || command == "probe"
+	switch {
+	case (asks || command == "spread") && f.maxPods < 1:
+		return usage("", "--max-pods must be 1 or more, not %d", f.maxPods)
+	case (asks || command == "spread") && f.interval < 500*time.Millisecond:
+		return usage("", "--interval must be 500ms or more, not %s", f.interval)
+	case asks && f.channels < 1:
+		return usage("", "--channels must be 1 or more, not %d", f.channels)
+	case asks && f.calls < 1:
+		return usage("", "--calls must be 1 or more, not %d", f.calls)
+	}
+	return nil
+}
+
 // stages chooses what is asked beyond the API: everything of a depth, or just the facts that a command shows.
 func stages(f gatherFlags, depth string, o live.Options) []collect.Stage {
-	if slices.Contains(f.only, diagnose.FactDNS) {
+	switch {
+	case depth == collect.DepthStatic:
+	case slices.Contains(f.only, diagnose.FactDNS):
 		return []collect.Stage{live.DNS(o)}
+	case slices.Contains(f.only, diagnose.FactPorts):
+		return []collect.Stage{live.Ports(o)}
 	}
 	return live.Stages(depth, o)
 }

@@ -74,7 +74,7 @@ This plugin looks (read-only unless asked), names the cause with its evidence, a
 	f := root.PersistentFlags()
 	f.StringVar(&a.color, "color", "auto", "colour the output: auto, always or never")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no notes on standard error; what is placed in the cluster is still said")
-	f.IntVarP(&a.level, "verbosity", "v", 0, "1: print what was asked of the API server; 2: each request")
+	f.IntVarP(&a.level, "verbosity", "v", 0, "1: print what was asked of the API server; 2: also how each group of facts ended")
 	a.config.AddFlags(f)
 	hideFlags(root)
 	root.AddCommand(a.diagnoseCmd(), a.spreadCmd(), a.dnsCmd(), a.probeCmd(), a.fixCmd(), a.explainCmd(), a.checksCmd(), a.versionCmd())

@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
 )
 
 // tableFlags mirrors the command line of the commands that show one table.
@@ -115,7 +113,7 @@ func (a *app) table(ctx context.Context, command string, f tableFlags, args []st
 		return cause
 	}
 	r := diagnose.Run(snap, diagnose.Options{}).Services[0]
-	if strings.HasPrefix(f.output, "json") || f.output == "yaml" {
+	if f.output == "json" || f.output == "yaml" {
 		err = a.printData(f.output, data(v, r))
 	} else {
 		err = text(v, r, a.textOptions(f.output == "wide", snap))
@@ -128,18 +126,16 @@ func (a *app) table(ctx context.Context, command string, f tableFlags, args []st
 }
 
 func (a *app) printData(format string, v any) error {
+	encode := quote.JSON
 	if format == "yaml" {
-		b, err := yaml.Marshal(v)
-		if err != nil {
-			return err
-		}
-		_, err = a.Out.Write(b)
+		encode = quote.YAML
+	}
+	b, err := encode(v)
+	if err != nil {
 		return err
 	}
-	e := json.NewEncoder(a.Out)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	_, err = a.Out.Write(b)
+	return err
 }
 
 func (a *app) textOptions(wide bool, snap *diagnose.Snapshot) report.TextOptions {
