@@ -259,6 +259,9 @@ type Target struct {
 	ConfigMapKey string `json:"configMapKey,omitempty"`
 	// PortName is the variable that holds the port when host and port are written apart; Token is the host alone then.
 	PortName string `json:"portName,omitempty"`
+	// Part is true for a variable that cannot be set to another target as it is: its value holds more than Token, is put together from
+	// other variables, or is a part of another one's.
+	Part bool `json:"part,omitempty"`
 	// Token is the target as written, and nothing around it: no user info, query or fragment.
 	Token  string `json:"token"`
 	Scheme string `json:"scheme,omitempty"` // dns, static, http, ...; empty when none was written

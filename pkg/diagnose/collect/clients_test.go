@@ -22,7 +22,7 @@ import (
 
 const target = "dns:///square-service:50051"
 
-// clientLines writes each target in one line: workload container/source name[@configmap] token.
+// clientLines writes each target in one line: workload container/source name[@configmap] token, and a star when it is a part.
 func clientLines(snap *diagnose.Snapshot) []string {
 	var out []string
 	for _, w := range snap.Workloads.Value {
@@ -31,7 +31,10 @@ func clientLines(snap *diagnose.Snapshot) []string {
 			if tg.ConfigMap != "" {
 				s += "@" + tg.ConfigMap + "." + tg.ConfigMapKey
 			}
-			out = append(out, s+" "+tg.Token)
+			if s += " " + tg.Token; tg.Part {
+				s += " *"
+			}
+			out = append(out, s)
 		}
 	}
 	return out
@@ -124,6 +127,7 @@ func TestConfigMaps(t *testing.T) {
 		kubetest.Deployment(ns, "key").EnvKey("ADDR", "vars", "SQUARE_ADDRESS").EnvKey("OTHER_ADDR", "gone", "x"),
 		kubetest.Deployment(ns, "file").Mount("files"),
 		kubetest.Deployment(ns, "over").EnvFrom("vars").Env("SQUARE_ADDRESS", "square-service.default:1"),
+		kubetest.Deployment(ns, "part").Env("SQUARE_URL", "http://square-service:1/healthz"),
 	}
 	srv := kubetest.NewServer(t, objs...)
 	snap, err := collect.Run(context.Background(), session(t, srv, collect.SessionOptions{}), options("square-service"))
@@ -135,6 +139,7 @@ func TestConfigMaps(t *testing.T) {
 		"default/deploy/from env SQUARE_ADDRESS@vars.SQUARE_ADDRESS square-service:50051",
 		"default/deploy/key env ADDR@vars.SQUARE_ADDRESS square-service:50051",
 		"default/deploy/over env SQUARE_ADDRESS square-service.default:1",
+		"default/deploy/part env SQUARE_URL http://square-service:1 *",
 	}
 	if diff := cmp.Diff(want, clientLines(snap)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

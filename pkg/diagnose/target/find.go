@@ -40,6 +40,9 @@ type Found struct {
 	Key string
 	// PortName is the variable or flag that Port came from when host and port are written apart.
 	PortName string
+	// Part is true when the variable cannot be set to another target as it is: its value holds more, is put together from other
+	// variables (its port's, too, when that is written apart), or is a part of another one's.
+	Part bool
 	// Policy is a load-balancing policy written nearby, in gRPC's spelling.
 	Policy string
 	// GRPC is true when the scheme, or the name, says that gRPC is spoken.
@@ -214,6 +217,7 @@ func (f *finder) entry(e entry, ports map[string]entry) []Found {
 		if strings.Contains(e.written, "_SERVICE_HOST") && strings.Contains(e.written, "$") {
 			fd.Token = safeWritten(e.written, t.Token)
 		}
+		fd.Part = e.source == SourceEnv && f.part(e, fd, ports)
 		if !f.accept(&fd, e, s) {
 			continue
 		}
@@ -221,6 +225,18 @@ func (f *finder) entry(e entry, ports map[string]entry) []Found {
 		out = append(out, fd)
 	}
 	return out
+}
+
+// part reports whether a variable is more, or less, than the target that was found in it.
+func (f *finder) part(e entry, fd Found, ports map[string]entry) bool {
+	if e.written != fd.Token || f.used[e.name] {
+		return true
+	}
+	if fd.PortName == "" {
+		return false
+	}
+	p := ports[fd.PortName]
+	return p.written != p.value || p.configMap != e.configMap || f.used[fd.PortName]
 }
 
 // safeWritten keeps a reference to an injected variable as it was written, if nothing else stands beside it that could be private.

@@ -330,3 +330,40 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+// TestPart: which variables may be set to another target as they are.
+func TestPart(t *testing.T) {
+	tests := map[string]struct {
+		c    target.Container
+		want []string // the variables that hold a target; those that must not be overwritten have a star
+	}{
+		"whole":                        {env("A_ADDR=dns:///square-service:6565"), []string{"A_ADDR"}},
+		"blanks around it":             {env("A_ADDR= square-service:6565"), []string{"A_ADDR*"}},
+		"path behind it":               {env("A_URL=http://square-service:80/healthz"), []string{"A_URL*"}},
+		"user before it":               {env("A_URL=grpc://me@square-service:6565"), []string{"A_URL*"}},
+		"list":                         {env("A_ADDRS=square-service:6565,cart.shop:80"), []string{"A_ADDRS*", "A_ADDRS*"}},
+		"flags":                        {env("JAVA_OPTS=-Xmx1g -Dsquare.addr=square-service:6565"), []string{"JAVA_OPTS*"}},
+		"injected":                     {env("A_ADDR=$(SQUARE_SERVICE_SERVICE_HOST):6565"), []string{"A_ADDR"}},
+		"composed of parts":            {env("H=square-service", "P=6565", "A_ADDR=$(H):$(P)"), []string{"A_ADDR*"}},
+		"part of another":              {env("BASE_ADDR=square-service:6565", "A_ADDR=static://$(BASE_ADDR)"), []string{"BASE_ADDR*", "A_ADDR*"}},
+		"part of an argument":          {target.Container{Env: env("A_ADDR=square-service:6565").Env, Args: []string{"--x=$(A_ADDR)"}}, []string{"A_ADDR*", "--x"}},
+		"apart":                        {env("A_HOST=square-service", "A_PORT=6565"), []string{"A_HOST"}},
+		"apart, port used elsewhere":   {env("A_HOST=square-service", "A_PORT=6565", "LISTEN=:$(A_PORT)"), []string{"A_HOST*"}},
+		"apart, port composed":         {env("N=6565", "A_HOST=square-service", "A_PORT=$(N)"), []string{"A_HOST*"}},
+		"apart, one from a ConfigMap":  {target.Container{Env: []target.Var{{Name: "A_HOST", Value: "square-service"}, {Name: "A_PORT", Value: "6565", ConfigMap: "m", Key: "p"}}}, []string{"A_HOST*"}},
+		"apart, both from a ConfigMap": {target.Container{Env: []target.Var{{Name: "A_HOST", Value: "square-service", ConfigMap: "m", Key: "h"}, {Name: "A_PORT", Value: "6565", ConfigMap: "m", Key: "p"}}}, []string{"A_HOST"}},
+	}
+	for name, tc := range tests {
+		var got []string
+		for _, f := range index().Find("default", tc.c) {
+			n := f.Name
+			if f.Part {
+				n += "*"
+			}
+			got = append(got, n)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
