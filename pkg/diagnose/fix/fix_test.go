@@ -228,7 +228,7 @@ kind: Service
 metadata:
   name: square-service-headless
   namespace: default
-  labels: {app.kubernetes.io/managed-by: grpclb, grpclb.dev/twin-of: square-service}
+  labels: {app.kubernetes.io/managed-by: kubectl-grpclb, grpclb.dev/twin-of: square-service}
 spec:
   clusterIP: None
   ipFamilies: [IPv6, IPv4]

@@ -138,7 +138,7 @@ func (o *liveObject) keeper() string {
 		return slices.ContainsFunc(keys, func(k string) bool { return labels[k] != nil || notes[k] != nil })
 	}
 	switch {
-	case labels[LabelManagedBy] == "Helm" || has("meta.helm.sh/release-name"):
+	case labels[diagnose.ManagedByLabel] == "Helm" || has("meta.helm.sh/release-name"):
 		return "Helm"
 	case has("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"):
 		return "Argo CD"

@@ -15,13 +15,9 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
 
-// The labels of objects that this project makes. They carry none of the original's labels: a monitor or a policy that
-// selects the original must not meet it twice.
-const (
-	LabelManagedBy = "app.kubernetes.io/managed-by"
-	ManagedBy      = "grpclb"
-	LabelTwinOf    = "grpclb.dev/twin-of"
-)
+// LabelTwinOf names the original on its twin, beside diagnose.ManagedByLabel. The twin carries none of the original's own
+// labels: a monitor or a policy that selects the original must not meet it twice.
+const LabelTwinOf = "grpclb.dev/twin-of"
 
 // TwinSuffix makes the name of a Service's headless twin.
 const TwinSuffix = "-headless"
@@ -151,7 +147,7 @@ func (b *builder) addTwin(name string, ports []podPort) error {
 	twin := corev1.Service{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Namespace: s.Namespace, Labels: map[string]string{LabelManagedBy: ManagedBy},
+			Name: name, Namespace: s.Namespace, Labels: map[string]string{diagnose.ManagedByLabel: diagnose.ManagedBy},
 		},
 		Spec: corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Selector: maps.Clone(s.Selector)},
 	}
