@@ -68,6 +68,9 @@ func missing(k Key, s Status) ServiceReport {
 	}
 }
 
+// verdictSeverity is what a headline that was seen on the wire weighs, so that it never contradicts the status.
+var verdictSeverity = map[VerdictState]Severity{VerdictBroken: Critical, VerdictPinned: Critical, VerdictUneven: High}
+
 func status(services []ServiceReport, failOn Severity) ReportStatus {
 	out := StatusOK
 	for _, s := range services {
@@ -75,6 +78,9 @@ func status(services []ServiceReport, failOn Severity) ReportStatus {
 			if f.Severity >= failOn {
 				return StatusFindings
 			}
+		}
+		if bad, ok := verdictSeverity[s.Verdict.State]; ok && bad >= failOn {
+			return StatusFindings // seen on the wire, even if no check knows the cause
 		}
 		for _, k := range s.Skipped {
 			if k.Kind == SkipNoFact && k.Severity >= failOn {

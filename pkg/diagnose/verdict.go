@@ -13,6 +13,9 @@ func verdict(v *View, r ServiceReport, failOn Severity) Verdict {
 		return Verdict{VerdictNotGRPC, "does not speak gRPC: " + first(r.GRPC.Because)}
 	}
 	if v.Slices.Known() && len(v.Ready()) == 0 && v.Service.Type != "ExternalName" {
+		if len(r.Findings) == 0 {
+			return Verdict{VerdictUnknown, "no pod runs behind it now: nothing to balance"}
+		}
 		return Verdict{VerdictBroken, "no ready pod behind it: every call fails"}
 	}
 	if vd, ok := skewed(r.Spread); ok {
@@ -33,7 +36,7 @@ func skewed(s Spread) (Verdict, bool) {
 	switch {
 	case st == nil:
 	case s.Basis == "cpu" && s.State == SpreadOnePod:
-		return Verdict{VerdictPinned, fmt.Sprintf("1 of %d ready pods uses %.0f%% of the CPU", st.Pods, 100*st.MaxShare)}, true
+		return Verdict{VerdictSuspect, fmt.Sprintf("1 of %d ready pods uses %.0f%% of their CPU time; --sockets shows whether it gets the calls too", st.Pods, 100*st.MaxShare)}, true
 	case s.State == SpreadOnePod:
 		return Verdict{VerdictPinned, fmt.Sprintf("all traffic lands on 1 of %d ready pods", st.Pods)}, true
 	case s.State == SpreadUneven:

@@ -1,6 +1,7 @@
 package diagnose_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -32,6 +33,9 @@ func TestVerdict(t *testing.T) {
 			snap: healthy(0), checks: []diagnose.Check{fires("a", diagnose.Critical)},
 			state: diagnose.VerdictBroken, words: "no ready pod behind it: every call fails",
 		},
+		"no pod is meant to run": {
+			snap: healthy(0), state: diagnose.VerdictUnknown, words: "no pod runs behind it now: nothing to balance",
+		},
 		"no ready pod, by name only": {
 			snap: healthy(0), change: func(s *diagnose.Snapshot) { s.Services.Value[0].Type = "ExternalName" },
 			state: diagnose.VerdictUnknown, words: "an ExternalName Service: what balances its calls is outside of what was looked at",
@@ -60,7 +64,7 @@ func TestVerdict(t *testing.T) {
 			snap: healthy(2), change: func(s *diagnose.Snapshot) {
 				s.Metrics = diagnose.Know([]diagnose.PodMetrics{{Key: key("p1"), CPUMilli: 980}, {Key: key("p2"), CPUMilli: 20}})
 			},
-			state: diagnose.VerdictPinned, words: "1 of 2 ready pods uses 98% of the CPU",
+			state: diagnose.VerdictSuspect, words: "1 of 2 ready pods uses 98% of their CPU time; --sockets shows whether it gets the calls too",
 		},
 		"probe over one channel, and a pinned Service": {
 			snap: clusterIP(0, 1, 0), checks: []diagnose.Check{fires("clusterip-pinned", diagnose.Critical)},
@@ -126,9 +130,13 @@ func TestVerdict(t *testing.T) {
 			if tc.change != nil {
 				tc.change(tc.snap)
 			}
-			_, r := run(tc.snap, tc.checks...)
+			whole, r := run(tc.snap, tc.checks...)
 			if r.Verdict.State != tc.state || r.Verdict.Headline != tc.words {
 				t.Errorf("%s: %s\nwant %s: %s", r.Verdict.State, r.Verdict.Headline, tc.state, tc.words)
+			}
+			red := slices.Contains([]diagnose.VerdictState{diagnose.VerdictPinned, diagnose.VerdictUneven, diagnose.VerdictBroken}, r.Verdict.State)
+			if red && whole.Status != diagnose.StatusFindings {
+				t.Errorf("the headline says %q and the status %s", r.Verdict.State, whole.Status)
 			}
 		})
 	}

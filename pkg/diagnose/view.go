@@ -167,12 +167,16 @@ func matches(selector, labels map[string]string) bool {
 // one that a headless Service stands beside.
 func (v *View) Siblings() []Service { return v.siblings }
 
-// Twin returns a headless sibling, the one named NAME-headless first.
+// Twin returns a headless sibling that clients may dial instead: it leads to a gRPC port of this Service and gives only ready pods (the
+// governing Service of a StatefulSet often does neither). The one named NAME-headless comes first.
 func (v *View) Twin() (Service, bool) {
 	var found *Service
 	for i := range v.siblings {
 		s := &v.siblings[i]
-		if s.Headless() && (found == nil || s.Name == v.Service.Name+"-headless") {
+		if !s.Headless() || s.PublishNotReady || !v.samePort(*s) {
+			continue
+		}
+		if found == nil || s.Name == v.Service.Name+"-headless" {
 			found = s
 		}
 	}
@@ -180,6 +184,26 @@ func (v *View) Twin() (Service, bool) {
 		return Service{}, false
 	}
 	return *found, true
+}
+
+// samePort reports whether a sibling leads to a pods' port that this Service leads to.
+func (v *View) samePort(o Service) bool {
+	for _, mine := range v.Service.Ports {
+		if v.judge(mine, false).Level == GRPCNo {
+			continue
+		}
+		for _, its := range o.Ports {
+			if its.Protocol != "" && its.Protocol != "TCP" {
+				continue
+			}
+			n, err := strconv.ParseInt(its.TargetPort, 10, 32)
+			if its.TargetPort == mine.TargetPort && its.TargetPort != "" || err == nil && slices.Contains(v.PodPorts(mine), int32(n)) ||
+				slices.Contains(v.PodPorts(mine), its.Port) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Client is a workload with those of its targets that name the Service.

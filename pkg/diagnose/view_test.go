@@ -104,11 +104,21 @@ func TestTwinAndClients(t *testing.T) {
 	s := healthy(2)
 	sel := map[string]string{"app": "square"}
 	headless := func(name string) diagnose.Service {
-		return diagnose.Service{Key: key(name), ClusterIPs: []string{"None"}, Selector: sel}
+		return diagnose.Service{
+			Key: key(name), ClusterIPs: []string{"None"}, Selector: sel, Ports: []diagnose.ServicePort{{Name: "grpc", Port: 6565, TargetPort: "6565"}},
+		}
 	}
+	peers, raft := headless("a-peers"), headless("a-raft")
+	peers.PublishNotReady = true
+	raft.Ports = []diagnose.ServicePort{{Name: "raft", Port: 7000, TargetPort: "7000"}}
 	if _, ok := view(s).Twin(); ok {
 		t.Error("a twin out of nothing")
 	}
+	s.Services.Value = append(s.Services.Value, peers, raft)
+	if twin, ok := view(s).Twin(); ok {
+		t.Errorf("%s is no twin: it gives pods that are not ready, or another port", twin.Name)
+	}
+	s.Services.Value = s.Services.Value[:len(s.Services.Value)-2]
 	s.Services.Value = append(s.Services.Value, headless("aaa"), headless("square-headless"), headless("zzz"),
 		diagnose.Service{Key: key("plain"), ClusterIPs: []string{"10.96.0.8"}, Selector: sel},
 		diagnose.Service{Key: key("wider"), ClusterIPs: []string{"None"}, Selector: map[string]string{}},
