@@ -109,23 +109,31 @@ func (c *Client) Ready(ctx context.Context) error {
 type condition struct {
 	Type   string `json:"type"`
 	Status string `json:"status"`
+	// Heartbeat is when a node last said so; other objects have none.
+	Heartbeat time.Time `json:"lastHeartbeatTime"`
 }
 
-func holds(conditions []condition, kind string) bool {
+// find returns the condition of a type, or one that does not hold.
+func find(conditions []condition, kind string) condition {
 	for _, c := range conditions {
 		if c.Type == kind {
-			return c.Status == "True"
+			return c
 		}
 	}
-	return false
+	return condition{Type: kind}
 }
+
+func (c condition) holds() bool { return c.Status == "True" }
 
 // Node is what the lab looks at of a node.
 type Node struct {
-	Name    string `json:"name"`
-	Zone    string `json:"zone"`
-	Ready   bool   `json:"ready"`
-	PodCIDR string `json:"podCIDR"`
+	Name    string
+	Zone    string
+	PodCIDR string
+	Ready   bool
+	// Heartbeat is when the kubelet last reported, to the second. A node that
+	// was killed counts as ready until that is most of a minute ago.
+	Heartbeat time.Time
 }
 
 // Nodes lists the registered nodes.
@@ -149,9 +157,10 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	}
 	nodes := make([]Node, len(list.Items))
 	for i, n := range list.Items {
+		ready := find(n.Status.Conditions, "Ready")
 		nodes[i] = Node{
 			Name: n.Metadata.Name, Zone: n.Metadata.Labels["topology.kubernetes.io/zone"],
-			Ready: holds(n.Status.Conditions, "Ready"), PodCIDR: n.Spec.PodCIDR,
+			PodCIDR: n.Spec.PodCIDR, Ready: ready.holds(), Heartbeat: ready.Heartbeat,
 		}
 	}
 	return nodes, nil
@@ -207,5 +216,5 @@ func (c *Client) MetricsAvailable(ctx context.Context) (bool, error) {
 	if errors.As(err, &status) && status.Code == http.StatusNotFound {
 		return false, nil
 	}
-	return holds(svc.Status.Conditions, "Available"), err
+	return find(svc.Status.Conditions, "Available").holds(), err
 }

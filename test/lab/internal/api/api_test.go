@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -63,14 +64,17 @@ func serve(t *testing.T, answers map[string]string, changed func(path, body stri
 func TestNodes(t *testing.T) {
 	c := serve(t, map[string]string{"/api/v1/nodes": `{"items": [
 		{"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "a"}}, "spec": {"podCIDR": "10.244.1.0/24"},
-		 "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}]}},
+		 "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-02T03:04:05Z"}]}},
 		{"metadata": {"name": "n2"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
 		{"metadata": {"name": "n3"}}]}`}, nil)
 	got, err := c.Nodes(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Node{{Name: "n1", Zone: "a", Ready: true, PodCIDR: "10.244.1.0/24"}, {Name: "n2"}, {Name: "n3"}}
+	want := []Node{
+		{Name: "n1", Zone: "a", Ready: true, PodCIDR: "10.244.1.0/24", Heartbeat: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		{Name: "n2"}, {Name: "n3"},
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -138,13 +138,16 @@ func (l *Lab) reviveNodes(ctx context.Context, opts Options, c *state.Cluster, c
 	}
 	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
 	defer cancel()
+	since := map[string]time.Time{}
 	for _, n := range dead {
+		// Heartbeats are told to the second.
+		since[n.Name] = time.Now().Truncate(time.Second)
 		step := l.Log.Begin("start node " + n.Name + " again")
 		if err := step.End(l.startNode(ctx, host, c, n), ""); err != nil {
 			return err
 		}
 	}
-	return l.waitNodes(ctx, client, nodes)
+	return l.waitNodes(ctx, client, nodes, since)
 }
 
 // ensureBuild makes the build current unless it is.
@@ -323,7 +326,7 @@ func (l *Lab) settle(ctx context.Context, client *api.Client, nodes []topology.N
 		return err
 	}
 	// Nodes first: with one of them ready, all replicas would end up there.
-	if err := l.waitNodes(ctx, client, nodes); err != nil {
+	if err := l.waitNodes(ctx, client, nodes, nil); err != nil {
 		return err
 	}
 	step = l.Log.Begin("apply CoreDNS and metrics-server")
@@ -358,8 +361,9 @@ func (l *Lab) applyAddons(ctx context.Context) error {
 	return err
 }
 
-// waitNodes waits until all nodes are ready and records their pod ranges.
-func (l *Lab) waitNodes(ctx context.Context, client *api.Client, nodes []topology.Node) error {
+// waitNodes waits until all nodes are ready and records their pod ranges. A
+// node with an entry in since must have reported after that time.
+func (l *Lab) waitNodes(ctx context.Context, client *api.Client, nodes []topology.Node, since map[string]time.Time) error {
 	step := l.Log.Begin("nodes")
 	ranges := map[string]bool{}
 	err := l.wait(ctx, nodes[0].Name, func() bool {
@@ -373,7 +377,7 @@ func (l *Lab) waitNodes(ctx context.Context, client *api.Client, nodes []topolog
 			if ours && h.PodCIDR == "" && !ranges[n.Name] {
 				ranges[n.Name] = client.SetPodCIDR(ctx, n.Name, n.PodCIDR) == nil
 			}
-			if ours && h.Ready {
+			if ours && h.Ready && !h.Heartbeat.Before(since[n.Name]) {
 				ready++
 			}
 		}
