@@ -55,7 +55,7 @@ func runClientIPTarget(v *diagnose.View) []diagnose.Finding {
 
 // fixedTarget judges one target; a zero severity means that it is none of this check's business.
 func fixedTarget(v *diagnose.View, w diagnose.Workload, t diagnose.Target) (sev diagnose.Severity, conf diagnose.Confidence, summary, evidence string) {
-	if !onGRPCPort(v, t) {
+	if !onGRPCPort(v, t) || t.Resolver() == diagnose.ResolverXDS {
 		return 0, "", "", ""
 	}
 	switch {

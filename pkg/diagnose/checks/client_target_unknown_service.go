@@ -26,7 +26,7 @@ func runClientTargetUnknownService(v *diagnose.View) []diagnose.Finding {
 	var out []diagnose.Finding
 	for _, w := range v.Workloads.Value {
 		for _, t := range w.Targets {
-			if !grpc && !t.GRPC {
+			if !grpc && !t.GRPC || t.Resolver() == diagnose.ResolverXDS {
 				continue
 			}
 			switch t.Kind {

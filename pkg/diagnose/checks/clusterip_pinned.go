@@ -3,6 +3,7 @@ package checks
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -34,7 +35,7 @@ func runClusterIPPinned(v *diagnose.View) []diagnose.Finding {
 		return nil
 	}
 	clients := v.Clients()
-	for _, c := range reaching(v, clients) {
+	for _, c := range reaching(v, relying(clients)) {
 		p.add(c)
 	}
 	if len(p.cases) > 0 {
@@ -46,9 +47,12 @@ func runClusterIPPinned(v *diagnose.View) []diagnose.Finding {
 	return p.unknown()
 }
 
-// reaching narrows clients down to the targets that a cluster IP answers: it has no port but those declared.
+// reaching narrows clients down to the targets that a cluster IP answers: it has no port but those declared. A client that finds the pods
+// by itself may dial their ports.
 func reaching(v *diagnose.View, cs []diagnose.Client) []diagnose.Client {
-	return dialling(cs, func(t diagnose.Target) bool { return t.Port == 0 || declares(v.Service, t.Port) })
+	return dialling(cs, func(t diagnose.Target) bool {
+		return t.Port == 0 || declares(v.Service, t.Port) || t.Resolver() == diagnose.ResolverPods && slices.Contains(v.TargetPorts(), t.Port)
+	})
 }
 
 // pinned gathers what is known of one Service's clients.
@@ -61,9 +65,11 @@ type pinned struct {
 
 // pinnedClient is one client whose connections stay where they were dealt.
 type pinnedClient struct {
+	workload   diagnose.Workload
 	ref        string
 	sentence   string
 	unsure     bool // whether a proxy balances its requests is not known
+	own        bool // it does not go by the cluster IP, and its policy is not known
 	severity   diagnose.Severity
 	confidence diagnose.Confidence
 }
@@ -75,20 +81,23 @@ func (p *pinned) even() bool {
 func (p *pinned) add(c diagnose.Client) {
 	how, why := pathOf(p.view, c)
 	seen := flowsOf(p.spread, c.Workload)
-	if how == pathRequest || seen.pooled(p.ready) {
+	if how == pathRequest || how == pathOwn || seen.pooled(p.ready) {
 		return
 	}
-	out := pinnedClient{ref: workload(p.view, c.Workload), severity: diagnose.Critical, confidence: diagnose.Configured}
+	out := pinnedClient{workload: c.Workload, ref: workload(p.view, c.Workload), severity: diagnose.Critical, confidence: diagnose.Configured}
 	out.sentence = out.ref + " dials " + dialsAll(c.Targets)
 	switch {
-	case how == pathUnsure:
-		out.unsure, out.severity, out.confidence = true, diagnose.Medium, diagnose.Inferred
+	case how == pathUnsure, how == pathOwnUnsure:
+		out.unsure, out.own, out.severity, out.confidence = true, how == pathOwnUnsure, diagnose.Medium, diagnose.Inferred
 	case c.Workload.Kind == "CronJob" || c.Workload.Kind == "Job":
 		out.severity, out.confidence = diagnose.Medium, diagnose.Inferred
 		why = "it runs to completion: each run is dealt a pod anew, and stays on it"
 	case idle(c.Workload) && seen.total == 0:
 		out.severity = diagnose.Low
 		why = "it is scaled to 0 now"
+	case guessed(c) && seen.total == 0:
+		out.unsure, out.severity, out.confidence = true, diagnose.Medium, diagnose.Inferred
+		why = guess
 	}
 	if why != "" {
 		out.sentence += "; " + why
@@ -112,13 +121,19 @@ func idle(w diagnose.Workload) bool {
 func (p *pinned) known() []diagnose.Finding {
 	slices.SortStableFunc(p.cases, func(a, b pinnedClient) int { return int(b.severity) - int(a.severity) })
 	f := diagnose.Finding{Subject: subject(p.view), Severity: p.cases[0].severity, Confidence: diagnose.Inferred}
+	own := !slices.ContainsFunc(p.cases, func(c pinnedClient) bool { return !c.own })
 	var who []string
 	for _, c := range p.cases {
 		f.Evidence = append(f.Evidence, c.sentence)
-		who = append(who, c.ref)
+		if c.own == own {
+			who = append(who, c.ref)
+		}
 		if c.severity == f.Severity && (c.confidence == diagnose.Observed || f.Confidence == diagnose.Inferred) {
 			f.Confidence = c.confidence
 		}
+	}
+	if own {
+		return p.ownResolvers(f, who)
 	}
 	stays := "stays"
 	if p.cases[0].unsure {
@@ -134,6 +149,25 @@ func (p *pinned) known() []diagnose.Finding {
 			count(connections(p.spread), "connection"), len(p.ready), p.spread.IntervalSeconds))
 	}
 	f.Fixes = p.fixes()
+	return []diagnose.Finding{f}
+}
+
+// ownResolvers words the finding when every client concerned knows the pods: what it lacks is a policy.
+func (p *pinned) ownResolvers(f diagnose.Finding, who []string) []diagnose.Finding {
+	if p.even() {
+		return nil
+	}
+	f.Summary = fmt.Sprintf("the calls of %s may stay on 1 of %d ready pods: its resolver knows them, and no policy that uses them all was seen", list(who), len(p.ready))
+	if len(who) > 1 {
+		f.Summary = strings.Replace(f.Summary, "its resolver", "their resolvers", 1)
+		f.Summary = strings.Replace(f.Summary, "knows them", "know them", 1)
+	}
+	f.Evidence = append(f.Evidence, "Without a policy by its side a gRPC client takes pick_first, which uses one address of those that it is given.")
+	for _, c := range p.cases {
+		fix := lookAt(c.workload)
+		fix.Title = "let " + c.ref + " choose round_robin, by its configuration or in its code"
+		f.Fixes = append(f.Fixes, fix)
+	}
 	return []diagnose.Finding{f}
 }
 

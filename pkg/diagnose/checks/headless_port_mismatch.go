@@ -53,7 +53,7 @@ type portMismatch struct {
 func (m portMismatch) headless() []diagnose.Finding {
 	v := m.view
 	clients := v.Clients()
-	wrong := dialling(clients, func(t diagnose.Target) bool { return t.Port == m.port.Port })
+	wrong := dialling(clients, func(t diagnose.Target) bool { return t.Port == m.port.Port && t.Resolver() != diagnose.ResolverXDS })
 	f := diagnose.Finding{
 		Subject: subject(v), Severity: diagnose.Critical, Confidence: diagnose.Configured,
 		Summary: fmt.Sprintf("port %d of this headless Service leads nowhere: its pods listen on %s, and a headless Service translates no ports",
@@ -65,6 +65,10 @@ func (m portMismatch) headless() []diagnose.Finding {
 	case len(wrong) == 0:
 		f.Severity, f.Confidence = diagnose.Medium, diagnose.Inferred
 		f.Evidence = append(f.Evidence, fmt.Sprintf("No client in reach names this Service; whoever dials %s:%d is refused.", v.Service.Name, m.port.Port))
+	case len(byItsName(wrong)) == 0:
+		f.Summary = strings.Replace(f.Summary, "leads nowhere", "may lead nowhere", 1)
+		f.Severity, f.Confidence = diagnose.Medium, diagnose.Inferred
+		f.Evidence = append(f.Evidence, "The clients read the endpoints by resolvers of their own: whether these take the number as the pods' or as the Service's depends on them.")
 	case allIstio(wrong):
 		f.Summary = strings.Replace(f.Summary, "leads nowhere", "may lead nowhere", 1)
 		f.Severity, f.Confidence = diagnose.Medium, diagnose.Inferred
@@ -86,7 +90,7 @@ func (m portMismatch) headless() []diagnose.Finding {
 // clusterIP is the mirrored trap: the pods' number, right for a headless Service, is none that the cluster IP answers.
 func (m portMismatch) clusterIP() []diagnose.Finding {
 	v := m.view
-	wrong := dialling(v.Clients(), func(t diagnose.Target) bool {
+	wrong := dialling(byItsName(v.Clients()), func(t diagnose.Target) bool {
 		return slices.Contains(m.nums, t.Port) && !declares(v.Service, t.Port)
 	})
 	if len(wrong) == 0 {

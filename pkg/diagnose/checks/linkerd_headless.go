@@ -30,17 +30,17 @@ func runLinkerdHeadless(v *diagnose.View) []diagnose.Finding {
 	}
 	spread := v.Spread()
 	var out []diagnose.Finding
-	for _, c := range v.Clients() {
+	for _, c := range relying(v.Clients()) {
 		if c.Workload.Mesh.Kind != "linkerd" || flowsOf(spread, c.Workload).several() {
 			continue
 		}
 		bad := dialling([]diagnose.Client{c}, func(t diagnose.Target) bool {
-			return t.Policy != "round_robin" && !slices.ContainsFunc(dialled(v, t), func(n int32) bool { return portListed(c.Workload.Mesh.SkipOutbound, n) })
+			return !t.SpreadingPolicy() && !slices.ContainsFunc(dialled(v, t), func(n int32) bool { return portListed(c.Workload.Mesh.SkipOutbound, n) })
 		})
 		if len(bad) == 0 {
 			continue
 		}
-		out = append(out, diagnose.Finding{
+		f := diagnose.Finding{
 			Subject: c.Workload.Ref(), Severity: diagnose.High, Confidence: diagnose.Configured,
 			Summary: "Linkerd does not balance calls to a headless Service: it sends them to the one pod whose address the client chose",
 			Evidence: []string{
@@ -49,7 +49,8 @@ func runLinkerdHeadless(v *diagnose.View) []diagnose.Finding {
 				"No policy was seen beside the target; if the client itself uses round_robin over all addresses, its calls are spread all the same.",
 			},
 			Fixes: linkerdFixes(v, bad),
-		})
+		}
+		out = append(out, doubt(f, bad[0], spread))
 	}
 	return out
 }

@@ -28,11 +28,11 @@ func runMeshOneSided(v *diagnose.View) []diagnose.Finding {
 	kind = meshName(kind)
 	spread := v.Spread()
 	var out []diagnose.Finding
-	for _, c := range reaching(v, v.Clients()) {
+	for _, c := range reaching(v, byItsName(v.Clients())) {
 		if c.Workload.Mesh.In() || idle(c.Workload) || flowsOf(spread, c.Workload).pooled(ready) {
 			continue
 		}
-		out = append(out, diagnose.Finding{
+		f := diagnose.Finding{
 			Subject: c.Workload.Ref(), Severity: diagnose.High, Confidence: diagnose.Configured,
 			Summary: fmt.Sprintf("the servers are in %s, this client is not: nobody balances its calls", kind),
 			Evidence: []string{
@@ -41,7 +41,8 @@ func runMeshOneSided(v *diagnose.View) []diagnose.Finding {
 				"It is the client's proxy that chooses a pod for each call; the servers' proxies only see what the connection brings them.",
 			},
 			Fixes: []diagnose.Fix{fixMesh(v, "bring "+c.Workload.Ref()+" into "+kind+" as well"), fixHeadless(v)},
-		})
+		}
+		out = append(out, doubt(f, c, spread))
 	}
 	return out
 }

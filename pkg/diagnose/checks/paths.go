@@ -21,13 +21,63 @@ const (
 	pathConnection
 	// pathUnsure goes through a proxy of which it is not known what it sees.
 	pathUnsure
+	// pathOwn needs nobody: the client knows the pods by its own resolver, and its policy chooses.
+	pathOwn
+	// pathOwnUnsure is pathOwn of a client whose policy uses one pod, or is not known.
+	pathOwnUnsure
 )
+
+// relying leaves out the targets whose clients spread their calls by themselves: what the Service's name stands for, and what stands
+// between, is nothing to them. Every check that reasons about how a client finds its pods starts from here.
+func relying(cs []diagnose.Client) []diagnose.Client {
+	return dialling(cs, func(t diagnose.Target) bool { return !t.Balances() })
+}
+
+// byItsName narrows clients down to the targets that lead to whatever the Service's name stands for.
+func byItsName(cs []diagnose.Client) []diagnose.Client {
+	return dialling(cs, func(t diagnose.Target) bool { return t.Resolver() == diagnose.ResolverName })
+}
+
+// ownResolver judges a client none of whose targets goes by the Service's name.
+func ownResolver(c diagnose.Client) (path, string) {
+	left := relying([]diagnose.Client{c})
+	if len(left) == 0 {
+		return pathOwn, ""
+	}
+	t := left[0].Targets[0]
+	if t.Policy != "" {
+		return pathOwnUnsure, fmt.Sprintf("its resolver (%s) knows the pods, but %s keeps to one of them", t.Scheme, t.Policy)
+	}
+	return pathOwnUnsure, fmt.Sprintf("its resolver (%s) knows the pods, and how many of them it uses depends on its policy, which was not seen", t.Scheme)
+}
+
+// guessed reports whether a client is one only by lone words, of which it is not sure that they are dialled by gRPC.
+func guessed(c diagnose.Client) bool {
+	return !slices.ContainsFunc(c.Targets, func(t diagnose.Target) bool { return !t.LoneWord() })
+}
+
+// doubt makes a finding about a client milder when the client is guessed and was not seen connected.
+func doubt(f diagnose.Finding, c diagnose.Client, s diagnose.Spread) diagnose.Finding {
+	if guessed(c) && flowsOf(s, c.Workload).total == 0 {
+		f.Severity, f.Confidence = min(f.Severity, diagnose.Medium), diagnose.Inferred
+		f.Evidence = append(f.Evidence, "The target is "+guess+".")
+	}
+	return f
+}
+
+// guess is what is said of a client that is guessed.
+const guess = "a lone word without port or scheme: that gRPC is dialled by it is a guess"
 
 // pathOf judges the way of one client's calls, with the reason when it is not the plain one. The rules are those of
 // the meshes' documentation: Linkerd and Istio sidecars balance requests on connections that they can read; ports
 // that are skipped or opaque, and TLS that the application does itself, are bytes to them; Istio's ambient ztunnel
 // works on connections only, and needs a waypoint for requests.
 func pathOf(v *diagnose.View, c diagnose.Client) (path, string) {
+	named := byItsName([]diagnose.Client{c})
+	if len(named) == 0 {
+		return ownResolver(c)
+	}
+	c = named[0]
 	m := c.Workload.Mesh
 	if !m.In() {
 		return pathDirect, ""

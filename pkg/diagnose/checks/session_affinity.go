@@ -41,12 +41,16 @@ func runSessionAffinity(v *diagnose.View) []diagnose.Finding {
 			subject(v), seconds)},
 	}
 	clients := v.Clients()
-	proxied := len(clients) > 0 && !slices.ContainsFunc(clients, func(c diagnose.Client) bool {
+	named := byItsName(clients)
+	exposed := slices.ContainsFunc(named, func(c diagnose.Client) bool {
 		how, _ := pathOf(v, c)
 		return how != pathRequest
 	})
 	switch {
-	case proxied:
+	case len(clients) > 0 && len(named) == 0:
+		f.Severity = diagnose.Low
+		f.Evidence = append(f.Evidence, "The clients in reach find the pods by resolvers of their own and do not meet it; others would be kept on one pod.")
+	case len(clients) > 0 && !exposed:
 		f.Severity = diagnose.Low
 		f.Evidence = append(f.Evidence, "The clients in reach are in a mesh, whose proxies choose pods themselves and do not look at it; others would be kept on one pod.")
 	case v.Slices.Known() && len(v.Ready()) < 2:
