@@ -117,7 +117,7 @@ func (s Spec) Build() (v1.Image, error) {
 	files := map[string]File{}
 	for _, f := range s.Files {
 		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path {
-			return nil, fmt.Errorf("%q: a path in an image is absolute, without . and ..", f.Path)
+			return nil, fmt.Errorf("%q: a path in an image is absolute and has no dots to resolve", f.Path)
 		}
 		if _, dup := files[f.Path]; dup {
 			return nil, fmt.Errorf("%s is in the image twice", f.Path)

@@ -57,16 +57,19 @@ func TestReaperTellsEachEndToWhoStartedIt(t *testing.T) {
 	if _, err := r.start(exec.Command("/does/not/exist")); err == nil {
 		t.Error("a program that is not there was started")
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for {
 		// WNOWAIT looks without reaping.
 		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if errors.Is(err, unix.ECHILD) {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-deadline:
 			t.Fatal("orphans were not reaped")
+		case <-tick.C:
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
