@@ -55,9 +55,7 @@ func TestDNSSettlesInRoundTwo(t *testing.T) {
 	server := dnstest.Serve(t, zone)
 	w.nodes.Listen(dnsA, 53, server.Addr())
 	go func() {
-		for len(server.Queries()) < 2 {
-			time.Sleep(5 * time.Millisecond)
-		}
+		eventually(t.Context(), 10*time.Second, func() bool { return len(server.Queries()) >= 2 })
 		zone.Remove(name).Add(name + " 30 IN A " + w.svc.Spec.ClusterIP)
 	}()
 	snap := w.run(t, context.Background(), live.DNS(w.options()))

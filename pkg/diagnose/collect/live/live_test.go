@@ -34,15 +34,32 @@ import (
 // never replies cannot be called off within the library's 30 s; that one is let be.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	var left string
-	for range 100 {
-		if left = leftovers(); left == "" {
-			os.Exit(code)
-		}
-		time.Sleep(50 * time.Millisecond)
+	left := ""
+	ended := eventually(context.Background(), 10*time.Second, func() bool {
+		left = leftovers()
+		return left == ""
+	})
+	if ended {
+		os.Exit(code)
 	}
 	fmt.Println("goroutines were left behind:\n" + left)
 	os.Exit(1)
+}
+
+// eventually looks again and again whether cond holds, for at most d.
+func eventually(ctx context.Context, d time.Duration, cond func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 func leftovers() string {
@@ -142,6 +159,17 @@ func (w *world) collect(t *testing.T, ctx context.Context, opt collect.Options, 
 	return snap
 }
 
+// tryCollect leaves the error to the test: a pod that goes away meanwhile is one for some.
+func (w *world) tryCollect(t *testing.T, ctx context.Context, stages ...collect.Stage) (*diagnose.Snapshot, error) {
+	t.Helper()
+	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{CallTimeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return collect.Run(ctx, s, collect.Options{Namespace: ns, Names: []string{"square"}}, stages...)
+}
+
 func gaps(snap *diagnose.Snapshot, fact diagnose.FactName) map[string]diagnose.Status {
 	out := map[string]diagnose.Status{}
 	for _, g := range snap.Gaps {
@@ -214,14 +242,8 @@ func cancelWhen(t *testing.T, cond func() bool) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
 	go func() {
-		for ctx.Err() == nil {
-			if cond() {
-				cancel()
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
+		if eventually(ctx, 20*time.Second, cond) {
+			cancel()
 		}
 	}()
 	return ctx
