@@ -94,7 +94,7 @@ func sizes(ctx context.Context, b *bench, s *result.Section) error {
 		row.Peer, row.Spread = true, strconv.FormatInt(info.Size(), 10)+" bytes"
 		s.Add(row)
 	}
-	s.Note("linux/amd64, built with CGO_ENABLED=0 -trimpath -ldflags \"-s -w\".")
+	s.Note("For linux/amd64, built with CGO_ENABLED=0 -trimpath -ldflags \"-s -w\".")
 	return nil
 }
 

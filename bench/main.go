@@ -59,7 +59,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.pods, "pods", 300, "pods of the large Service on the cluster")
 	f.BoolVar(&o.keep, "keep", false, "leave the namespace in the cluster")
 	f.BoolVar(&o.list, "list", false, "name the measures and end")
-	f.StringVar(&o.write, "write", "", "also put the tables into this document, between its marks")
+	f.StringVar(&o.write, "write", "", "also put what was measured into this document (docs/performance.md), each part between its marks")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -29,10 +30,10 @@ func measures() []measure {
 		{id: "size", title: "size of the stripped programs", run: sizes},
 		{id: "start", title: "start of the plugin", run: start},
 		{id: "fake", title: "growth, against an API server in memory", run: growth},
+		{id: "micro", title: "microbenchmarks", run: micro},
 		{id: "diagnose", title: "diagnose svc/square-service on the cluster, 3 pods", cluster: true, run: diagnoseSquare},
 		{id: "endpoints", title: "a Service with 1,000 endpoints on the cluster", cluster: true, run: thousandEndpoints},
 		{id: "pods", title: "many pods on the cluster", cluster: true, run: manyPods},
-		{id: "micro", title: "microbenchmarks", run: micro},
 	}
 }
 
@@ -85,11 +86,10 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.leaveCluster(ctx)) }()
 
-	head := b.heading(ctx)
-	fmt.Println(strings.Join(head, "\n"))
+	fmt.Println(strings.Join(b.heading(ctx), "\n"))
 	sections, err := b.all(ctx, chosen)
 	if o.write != "" && err == nil {
-		err = b.writeDocument(head, sections)
+		err = b.writeDocument(sections)
 	}
 	return err
 }
@@ -128,7 +128,10 @@ func (b *bench) all(ctx context.Context, chosen []measure) ([]result.Section, er
 	var sections []result.Section
 	var errs []error
 	for _, m := range chosen {
-		s := result.Section{ID: m.id, Title: m.title}
+		s := result.Section{ID: m.id, Title: m.title, Where: machine.Describe().String() + ", " + busy()}
+		if m.cluster {
+			s.Where += "; " + b.cluster.title
+		}
 		if m.cluster && b.cluster.why != "" {
 			s.LeftOut = b.cluster.why
 		} else {
@@ -154,15 +157,7 @@ func (b *bench) all(ctx context.Context, chosen []measure) ([]result.Section, er
 
 // heading says what was measured, where, and how busy it was there.
 func (b *bench) heading(ctx context.Context) []string {
-	m := machine.Describe()
-	lines := []string{"machine: " + m.String()}
-	if load, ok := machine.Load(); ok {
-		line := fmt.Sprintf("load average at the start: %.1f", load)
-		if load > float64(m.Cores) {
-			line += " (busy with other things: wall times, and more so their spread, are larger than on an idle machine)"
-		}
-		lines = append(lines, line)
-	}
+	lines := []string{"machine: " + machine.Describe().String(), "now: " + busy()}
 	describe := exec.CommandContext(ctx, "git", "-C", b.root, "describe", "--tags", "--always", "--dirty", "--abbrev=12")
 	if out, err := describe.Output(); err == nil {
 		lines = append(lines, "commit: "+strings.TrimSpace(string(out)))
@@ -173,21 +168,33 @@ func (b *bench) heading(ctx context.Context) []string {
 	return lines
 }
 
-func (b *bench) writeDocument(head []string, sections []result.Section) error {
+// busy says how much else the machine had to do.
+func busy() string {
+	load, ok := machine.Load()
+	switch {
+	case !ok:
+		return "load unknown"
+	case load > float64(runtime.NumCPU()):
+		return fmt.Sprintf("load average %.1f (busy with other things: wall times and their spread are larger than on an idle machine)", load)
+	}
+	return fmt.Sprintf("load average %.1f", load)
+}
+
+// writeDocument puts the sections that were measured into the document and leaves the others as they are.
+func (b *bench) writeDocument(sections []result.Section) error {
 	old, err := os.ReadFile(b.write)
 	if err != nil {
 		return fmt.Errorf("-write: %w", err)
 	}
-	var text strings.Builder
-	for _, line := range head {
-		text.WriteString("- " + line + "\n")
-	}
-	if err := result.Markdown(&text, sections); err != nil {
-		return err
-	}
-	doc, err := result.Replace(string(old), text.String())
-	if err != nil {
-		return fmt.Errorf("-write %s: %w", b.write, err)
+	doc := string(old)
+	for _, s := range sections {
+		if s.LeftOut != "" {
+			b.say("%s stays as it is in %s: left out, %s", s.ID, b.write, s.LeftOut)
+			continue
+		}
+		if doc, err = result.Replace(doc, s); err != nil {
+			return fmt.Errorf("-write %s: %w", b.write, err)
+		}
 	}
 	if err := os.WriteFile(b.write, []byte(doc), 0o644); err != nil {
 		return fmt.Errorf("-write: %w", err)

@@ -57,26 +57,27 @@ func Text(w io.Writer, s Section) error {
 	return err
 }
 
-// Markdown prints sections as tables for a document.
-func Markdown(w io.Writer, sections []Section) error {
+// Markdown prints a section as a table for a document.
+func Markdown(w io.Writer, s Section) error {
 	var b strings.Builder
-	for _, s := range sections {
-		fmt.Fprintf(&b, "\n### %s\n", upperFirst(s.Title))
-		if len(s.Rows) > 0 {
-			b.WriteString("\n| what | measured | spread | target | |\n|-|-|-|-|-|\n")
-		}
-		for _, r := range s.Rows {
-			b.WriteString("| " + strings.Join(r.cells(), " | ") + " |\n")
-		}
-		if s.Block != "" {
-			fmt.Fprintf(&b, "\n```\n%s\n```\n", strings.TrimRight(s.Block, "\n"))
-		}
-		for _, n := range s.Notes {
-			fmt.Fprintf(&b, "\n%s\n", upperFirst(n))
-		}
-		if s.LeftOut != "" {
-			fmt.Fprintf(&b, "\nLeft out in this run: %s.\n", s.LeftOut)
-		}
+	fmt.Fprintf(&b, "### %s\n", upperFirst(s.Title))
+	if s.Where != "" {
+		fmt.Fprintf(&b, "\nMeasured on: %s.\n", s.Where)
+	}
+	if len(s.Rows) > 0 {
+		b.WriteString("\n| what | measured | spread | target | |\n|-|-|-|-|-|\n")
+	}
+	for _, r := range s.Rows {
+		b.WriteString("| " + strings.Join(r.cells(), " | ") + " |\n")
+	}
+	if s.Block != "" {
+		fmt.Fprintf(&b, "\n```\n%s\n```\n", strings.TrimRight(s.Block, "\n"))
+	}
+	for _, n := range s.Notes {
+		fmt.Fprintf(&b, "\n%s\n", upperFirst(n))
+	}
+	if s.LeftOut != "" {
+		fmt.Fprintf(&b, "\nLeft out: %s.\n", s.LeftOut)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -87,18 +88,17 @@ func upperFirst(s string) string {
 	return strings.ToUpper(s[:n]) + s[n:]
 }
 
-// The lines of a document between which its measured part stands.
-const (
-	Begin = "<!-- measured: begin -->"
-	End   = "<!-- measured: end -->"
-)
-
-// Replace puts text between the two marks of a document.
-func Replace(doc, text string) (string, error) {
-	head, rest, ok := strings.Cut(doc, Begin)
-	_, tail, closed := strings.Cut(rest, End)
+// Replace puts a section into a document, between the two comments that carry its ID.
+func Replace(doc string, s Section) (string, error) {
+	begin, end := "<!-- measured: "+s.ID+" -->\n", "<!-- end: "+s.ID+" -->"
+	head, rest, ok := strings.Cut(doc, begin)
+	_, tail, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		return "", fmt.Errorf("the document lacks %q or %q", Begin, End)
+		return "", fmt.Errorf("the document lacks %q or %q", strings.TrimSpace(begin), end)
 	}
-	return head + Begin + "\n" + strings.TrimLeft(text, "\n") + End + tail, nil
+	var text strings.Builder
+	if err := Markdown(&text, s); err != nil {
+		return "", err
+	}
+	return head + begin + text.String() + end + tail, nil
 }

@@ -25,6 +25,8 @@ type Row struct {
 // Section is the rows of one measure.
 type Section struct {
 	ID, Title string
+	// Where is the machine and how busy it was, for a document; on a terminal it stands above all sections.
+	Where string
 	// Notes say under which circumstances, one sentence each.
 	Notes []string
 	Rows  []Row

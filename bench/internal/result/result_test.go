@@ -35,7 +35,7 @@ func TestAMissIsPrinted(t *testing.T) {
 	if err := Text(&text, s); err != nil {
 		t.Fatal(err)
 	}
-	if err := Markdown(&markdown, []Section{s}); err != nil {
+	if err := Markdown(&markdown, s); err != nil {
 		t.Fatal(err)
 	}
 	for _, out := range []string{text.String(), markdown.String()} {
@@ -48,13 +48,14 @@ func TestAMissIsPrinted(t *testing.T) {
 }
 
 func TestReplace(t *testing.T) {
-	doc := "# head\n" + Begin + "\nold\n" + End + "\ntail\n"
-	got, err := Replace(doc, "\nnew\n")
-	if want := "# head\n" + Begin + "\nnew\n" + End + "\ntail\n"; err != nil || got != want {
+	doc := "# head\n<!-- measured: a -->\nold\n<!-- end: a -->\n<!-- measured: b -->\nkept\n<!-- end: b -->\n"
+	got, err := Replace(doc, Section{ID: "a", Title: "new", Where: "a machine"})
+	want := "# head\n<!-- measured: a -->\n### New\n\nMeasured on: a machine.\n<!-- end: a -->\n<!-- measured: b -->\nkept\n<!-- end: b -->\n"
+	if err != nil || got != want {
 		t.Errorf("Replace = %q, %v, want %q", got, err, want)
 	}
-	for _, bad := range []string{"", Begin, End + Begin} {
-		if _, err := Replace(bad, "x"); err == nil {
+	for _, bad := range []string{"", "<!-- measured: a -->\n", "<!-- end: a --><!-- measured: a -->\n", doc[:20]} {
+		if _, err := Replace(bad, Section{ID: "a"}); err == nil {
 			t.Errorf("Replace(%q) found a place", bad)
 		}
 	}
