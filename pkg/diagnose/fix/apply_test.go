@@ -119,11 +119,73 @@ func TestObjectsHoldNothingOfTheServer(t *testing.T) {
 	}
 }
 
-func TestValueHoldsMore(t *testing.T) {
-	doc := strings.Replace(deployment, `value: "static://square-service:6565"`, `value: "static://square-service:6565?x=1,big-square-service:6565"`, 1)
-	p := build(t, square(t, target(func(tg *diagnose.Target) { tg.Token = "static://square-service:6565" })), diagnose.StrategyHeadless,
-		fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": live(t, doc, "")})})
-	mentions(t, []string{manifests(t, p)}, `value: `+dialsTwin+`?x=1,big-square-service:6565`)
+const dialsIt = `{name: GRPC_CLIENT_SQUARE_ADDRESS, value: "static://square-service:6565"}`
+
+// withEnv is the deployment with other variables in place of the target's, separated by bars.
+func withEnv(vars string) string {
+	return strings.Replace(deployment, dialsIt, strings.ReplaceAll(vars, "|", "\n        - "), 1)
+}
+
+// TestLeftToTheOwner holds that a container is left as it is, with the reason, when a target cannot be replaced as a
+// whole value: the program would get something that no resolver takes.
+func TestLeftToTheOwner(t *testing.T) {
+	apart := func(tg *diagnose.Target) {
+		tg.Scheme, tg.Token, tg.Port, tg.PortName = "", "square-service", 80, "SQUARE_PORT"
+	}
+	cases := map[string]struct {
+		env, note string
+		mod       func(*diagnose.Target)
+	}{
+		"a list": {`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: "static://square-service:6565,other:1"}`,
+			"env GRPC_CLIENT_SQUARE_ADDRESS: the value is a list, and round_robin needs one name that stands for all pods. By hand: let the client dial " + dialsTwin, nil},
+		"a query": {`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: "static://square-service:6565?x=1"}`,
+			"only a part of the value. By hand: write " + dialsTwin + " instead of static://square-service:6565.", nil},
+		"composed": {`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: "static://$(BASE_HOST):$(BASE_PORT)"}`,
+			"composed of $(BASE_HOST), $(BASE_PORT). By hand: change those, or write " + dialsTwin + " as the whole value", nil},
+		"others are composed of it": {dialsIt + `|{name: HEALTH, value: "$(GRPC_CLIENT_SQUARE_ADDRESS)/healthz"}`,
+			"other values of the container are put together from $(GRPC_CLIENT_SQUARE_ADDRESS): env HEALTH", nil},
+		"its port is not there": {`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: square-service}`, "its port, written apart, has to change with it", apart},
+		"others use the port": {`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: square-service}|{name: SQUARE_PORT, value: "80"}|{name: X, value: "x:$(SQUARE_PORT)"}`,
+			"put together from $(SQUARE_PORT): env X", apart},
+		"a shell command": {"", "the target is a word of a shell command", func(tg *diagnose.Target) { tg.Source, tg.Name = "arg", "--sq" }},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			doc := withEnv(c.env)
+			if c.env == "" {
+				doc = strings.Replace(deployment, `"--square", "static://square-service:6565"`, `"exec client --sq static://square-service:6565"`, 1)
+			}
+			mods := []func(*diagnose.Snapshot){service(func(s *diagnose.Service) {
+				s.Ports = append(s.Ports, diagnose.ServicePort{Port: 80, TargetPort: "6565", AppProtocol: "grpc", Name: "b"})
+			})}
+			if c.mod != nil {
+				mods = append(mods, target(c.mod))
+			}
+			p := build(t, square(t, mods...), diagnose.StrategyHeadless,
+				fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": live(t, doc, "")})})
+			if len(p.Objects) != 1 || len(p.Patches) != 0 || len(p.Commands) != 0 {
+				t.Errorf("objects %+v, patches %+v, commands %+v", p.Objects, p.Patches, p.Commands)
+			}
+			mentions(t, p.Notes, c.note)
+		})
+	}
+}
+
+// TestHostAndPort holds that a host and a port in two variables change together.
+func TestHostAndPort(t *testing.T) {
+	before := live(t, withEnv(`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: square-service}|{name: SQUARE_PORT, value: "80"}|{name: COPY, value: "$(GRPC_CLIENT_SQUARE_ADDRESS)"}`), "")
+	v := square(t, service(func(s *diagnose.Service) { s.Ports[0].Port = 80 }), target(func(tg *diagnose.Target) {
+		tg.Scheme, tg.Token, tg.Port, tg.PortName = "", "square-service", 80, "SQUARE_PORT"
+	}))
+	p := build(t, v, diagnose.StrategyHeadless, fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": before})})
+	if len(p.Objects) != 2 {
+		t.Fatalf("objects %+v, notes %q", p.Objects, p.Notes)
+	}
+	got := apply(t, before, p.Objects[1].Content, appsv1.Deployment{})
+	want := live(t, withEnv(`{name: GRPC_CLIENT_SQUARE_ADDRESS, value: square-service-headless.default.svc.cluster.local}|{name: SQUARE_PORT, value: "6565"}|{name: COPY, value: "$(GRPC_CLIENT_SQUARE_ADDRESS)"}`), "")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }
 
 const settings = `
@@ -140,7 +202,7 @@ data:
 // fromConfigMap makes the client read its target from a ConfigMap, as another workload does too.
 func fromConfigMap(s *diagnose.Snapshot) {
 	tg := &s.Workloads.Value[0].Targets[0]
-	tg.Source, tg.ConfigMap, tg.Name = "configmap", "settings", "application.yaml"
+	tg.Source, tg.ConfigMap, tg.Name, tg.ConfigMapKey = "configmap", "settings", "application.yaml", "application.yaml"
 	twice := s.Workloads.Value[0]
 	twice.Name, twice.Kind = "nightly", "CronJob"
 	s.Workloads.Value = append(s.Workloads.Value, twice)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -14,13 +15,28 @@ type edit struct {
 	w  diagnose.Workload
 	t  diagnose.Target
 	to string
+	// port is what the port becomes that is written apart from the host; 0 when none is, or when it stays.
+	port int32
 }
 
 func (e edit) where() string {
 	return fmt.Sprintf("%s, container %s, %s", e.w.Ref(), e.t.Container, source(e.t))
 }
 
-// moved is what a target becomes: its token, and the port where that is written apart (Target.PortName).
+// words say what to write instead of what.
+func (e edit) words() string {
+	out := fmt.Sprintf("write %s instead of %s", e.to, e.t.Token)
+	if e.port != 0 {
+		out += fmt.Sprintf(", and %d as its port", e.port)
+		if e.t.PortName != "" {
+			out += " (" + e.t.PortName + ")"
+		}
+	}
+	return out
+}
+
+// moved is what a target becomes: its token, and the port where that is written apart; 0 when the token has it, or none
+// is written.
 type moved struct {
 	token string
 	port  int32
@@ -73,23 +89,26 @@ func (b *builder) alreadyMoved(clients []diagnose.Client) {
 	}
 }
 
-// move changes a target, and the variable that holds its port if there is one.
+// move changes a target, and what holds its port if that is written apart.
 func (b *builder) move(w diagnose.Workload, t diagnose.Target, to moved) {
-	b.change(edit{w: w, t: t, to: to.token})
-	if t.PortName == "" || to.port == t.Port {
-		return
+	e := edit{w: w, t: t, to: to.token}
+	if apart(t) && to.port != t.Port {
+		e.port = to.port
 	}
-	port := diagnose.Target{Container: t.Container, Source: t.Source, Name: t.PortName, Token: strconv.Itoa(int(t.Port))}
-	if t.Source != "env" || t.Port == 0 {
-		b.note("%s, container %s: %s has to become %d.", w.Ref(), t.Container, t.PortName, to.port)
-		return
-	}
-	b.change(edit{w: w, t: port, to: strconv.Itoa(int(to.port))})
+	b.change(e)
+}
+
+// apart reports whether the port of a target stands beside it: in another variable, or elsewhere in a file.
+func apart(t diagnose.Target) bool { return t.Port != 0 && bareHost(t) }
+
+// bareHost reports whether a target is written as a host alone.
+func bareHost(t diagnose.Target) bool {
+	return t.Scheme == "" && (t.PortName != "" || !strings.Contains(t.Token, ":") || strings.Trim(t.Token, "[]") == t.Host)
 }
 
 // change makes one edit in the way that the client allows.
 func (b *builder) change(e edit) {
-	if e.t.Token == e.to {
+	if e.t.Token == e.to && e.port == 0 {
 		if b.plan.Strategy == diagnose.StrategyHeadless {
 			b.note("%s holds %s already.", e.where(), e.to)
 		}
@@ -99,10 +118,10 @@ func (b *builder) change(e edit) {
 		b.note("%s names the policy %s beside its target: it has to become round_robin.", e.w.Ref(), e.t.Policy)
 	}
 	switch {
-	case e.t.Source == "configmap":
+	case e.t.ConfigMap != "":
 		b.changeConfigMap(e)
 	case !changeable(e.w.Kind):
-		b.note("%s: a %s cannot be changed in place. Make it anew with %s instead of %s.", e.where(), e.w.Kind, e.to, e.t.Token)
+		b.note("%s: a %s cannot be changed in place. Make it anew, and %s.", e.where(), e.w.Kind, e.words())
 	default:
 		b.changeWorkload(e)
 	}
@@ -123,29 +142,45 @@ func (b *builder) changeWorkload(e edit) {
 		return
 	}
 	if owner := o.controller(); owner != "" {
-		b.note("%s belongs to %s, which would undo a change: write %s instead of %s there (%s).", e.w.Ref(), owner, e.to, e.t.Token, source(e.t))
+		b.note("%s belongs to %s, which would undo a change: %s there (%s).", e.w.Ref(), owner, e.words(), source(e.t))
 		return
 	}
 	switch err := o.setTarget(e); {
 	case errors.Is(err, errDone):
 		b.note("%s holds %s already.", e.where(), e.to)
 	case err != nil:
-		b.note("%s: %v. Write %s instead of %s by hand.", e.where(), err, e.to, e.t.Token)
+		b.byHand(e, err)
 	}
 }
 
-// changeOffline says what to run when the object cannot be seen. Only an environment variable can be set without
-// knowing the rest.
-func (b *builder) changeOffline(e edit) {
-	if e.t.Source != "env" {
-		b.note("%s: write %s instead of %s (kubectl edit %s).", e.where(), e.to, e.t.Token, e.w.Ref())
+// byHand notes an edit that is left to the owner, with the reason and what to do.
+func (b *builder) byHand(e edit, err error) {
+	var s *stays
+	if errors.As(err, &s) && s.how != "" {
+		b.note("%s: %s. %s.", e.where(), s.why, strings.ReplaceAll(s.how, toHere, e.to))
 		return
 	}
+	b.note("%s: %v. By hand: %s.", e.where(), err, e.words())
+}
+
+// changeOffline says what to run when the object cannot be seen. Only environment variables can be set without knowing
+// the rest.
+func (b *builder) changeOffline(e edit) {
+	if e.t.Source != "env" || e.port != 0 && e.t.PortName == "" {
+		b.note("%s: %s (kubectl edit %s).", e.where(), e.words(), e.w.Ref())
+		return
+	}
+	set := []string{e.t.Name + "=" + e.to}
+	b.offline(e.w).patchEnv(b.listOf(e.w, e.t.Container), e.t.Container, e.t.Name, e.to)
+	if e.port != 0 {
+		port := strconv.Itoa(int(e.port))
+		set = append(set, e.t.PortName+"="+port)
+		b.offline(e.w).patchEnv(b.listOf(e.w, e.t.Container), e.t.Container, e.t.PortName, port)
+	}
 	b.plan.Commands = append(b.plan.Commands, diagnose.Command{
-		Args: []string{"kubectl", "set", "env", e.w.Ref(), "-n", e.w.Namespace, "-c", e.t.Container, e.t.Name + "=" + e.to},
-		Note: "if the variable holds more than " + e.t.Token + ", keep the rest",
+		Args: append([]string{"kubectl", "set", "env", e.w.Ref(), "-n", e.w.Namespace, "-c", e.t.Container}, set...),
+		Note: "only if the variable holds " + e.t.Token + " and nothing else",
 	})
-	b.offline(e.w).patchEnv(b.listOf(e.w, e.t.Container), e)
 }
 
 // listOf says which list of the pod template holds a container, as far as the workload's pods were seen.
@@ -163,6 +198,8 @@ func (b *builder) listOf(w diagnose.Workload, container string) string {
 	return "containers"
 }
 
+// changeConfigMap changes a target where it is written: a key of a ConfigMap, whether the container has it as a file or
+// as a variable. A variable set on the workload instead would cut the reference.
 func (b *builder) changeConfigMap(e edit) {
 	restart := diagnose.Command{
 		Args: []string{"kubectl", "rollout", "restart", e.w.Ref(), "-n", e.w.Namespace},
@@ -173,13 +210,25 @@ func (b *builder) changeConfigMap(e edit) {
 		b.note("configmap/%s could not be read (%v).", e.t.ConfigMap, err)
 	}
 	if o == nil {
-		b.note("%s: write %s instead of %s (kubectl edit configmap/%s).", e.where(), e.to, e.t.Token, e.t.ConfigMap)
-	} else if err := o.setConfigMap(e); err != nil && !errors.Is(err, errDone) {
-		b.note("%s: %v. Write %s instead of %s by hand.", e.where(), err, e.to, e.t.Token)
-		return
+		b.note("%s: %s (kubectl edit configmap/%s -n %s).", e.where(), e.words(), e.t.ConfigMap, e.w.Namespace)
+	} else {
+		left, err := o.setConfigMap(e)
+		if err != nil && !errors.Is(err, errDone) {
+			b.byHand(e, err)
+			return
+		}
+		if left {
+			b.note("configmap/%s: %s also stands inside of longer values under %s, which are left as they are.", e.t.ConfigMap, e.t.Token, configMapKey(e.t))
+		}
+		b.caveat("Whatever else reads %s of configmap/%s gets the new target too.", configMapKey(e.t), e.t.ConfigMap)
 	}
-	if slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, e.w.Kind) && !b.hasCommand(restart) {
-		b.plan.Commands = append(b.plan.Commands, restart)
+	switch {
+	case slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, e.w.Kind):
+		if !b.hasCommand(restart) {
+			b.plan.Commands = append(b.plan.Commands, restart)
+		}
+	case !changeable(e.w.Kind):
+		b.note("%s reads configmap/%s only when it is made anew.", e.w.Ref(), e.t.ConfigMap)
 	}
 }
 

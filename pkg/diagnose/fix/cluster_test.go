@@ -2,6 +2,8 @@ package fix_test
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,5 +81,55 @@ func TestOwnTwin(t *testing.T) {
 	ports := third.Objects[0].Content["spec"].(map[string]any)["ports"].([]any)
 	if len(ports) != 2 {
 		t.Errorf("a port that was added later is missing: %v", ports)
+	}
+}
+
+// TestVariablesFromConfigMaps holds that a target is changed where it is written, and that the reference to it stays.
+func TestVariablesFromConfigMaps(t *testing.T) {
+	cm := kubetest.ConfigMap("default", "settings", "target", "sq:6565")
+	cm.Data["GRPC_ADDR"], cm.Data["BACKEND_GRPC_HOST"], cm.Data["BACKEND_GRPC_PORT"] = "dns:///sq:6565", "sq", "80"
+	cm.Data["ADDRS"] = "sq:6565,other.example.com:443"
+	key := kubetest.Deployment("default", "key").EnvKey("SQ_TARGET", "settings", "target")
+	from := kubetest.Deployment("default", "from").EnvFrom("settings")
+	from.Spec.Template.Spec.Containers[0].EnvFrom[0].Prefix = "APP_"
+	svc, objs := backend()
+	svc.AndPort("grpc80", 80, intstr.FromInt32(6565))
+	read := func(kind, _, name string) (map[string]any, error) {
+		if kind != "ConfigMap" || name != "settings" {
+			t.Errorf("%s %s was read, and needs no change", kind, name)
+		}
+		return asMap(t, cm, "v1", "ConfigMap"), nil
+	}
+	p := build(t, collected(t, append(objs, cm, key, from)...), diagnose.StrategyHeadless, fix.Options{Workload: read})
+	if len(p.Objects) != 2 || p.Objects[1].Ref != "configmap/settings" {
+		t.Fatalf("objects %+v, notes %q", p.Objects, p.Notes)
+	}
+	const twin = "sq-headless.default.svc.cluster.local"
+	want := map[string]any{"target": "dns:///" + twin + ":6565", "GRPC_ADDR": "dns:///" + twin + ":6565", "BACKEND_GRPC_HOST": twin, "BACKEND_GRPC_PORT": "6565"}
+	if diff := cmp.Diff(want, p.Objects[1].Content["data"]); diff != "" {
+		t.Error(diff)
+	}
+	var restarts []string
+	for _, c := range p.Commands {
+		restarts = append(restarts, strings.Join(c.Args, " "))
+	}
+	slices.Sort(restarts)
+	if diff := cmp.Diff([]string{"kubectl rollout restart deploy/from -n default", "kubectl rollout restart deploy/key -n default"}, restarts); diff != "" {
+		t.Error(diff)
+	}
+	mentions(t, p.Notes, "env APP_ADDRS (configmap/settings ADDRS): the value is a list")
+	mentions(t, p.Caveats, "Whatever else reads target of configmap/settings")
+	for _, n := range p.Notes {
+		if strings.Contains(n, "not there any more") {
+			t.Errorf("a wrong reason: %s", n)
+		}
+	}
+
+	offline := build(t, collected(t, append(objs, cm, key, from)...), diagnose.StrategyHeadless, fix.Options{})
+	mentions(t, offline.Notes, "(kubectl edit configmap/settings -n default)")
+	for _, c := range offline.Commands {
+		if slices.Contains(c.Args, "set") {
+			t.Errorf("a command that cuts the reference to the ConfigMap: %v", c.Args)
+		}
 	}
 }

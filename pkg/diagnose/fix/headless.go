@@ -109,7 +109,7 @@ func listed(ranges []string, port int32) bool {
 }
 
 // headlessTarget writes a target anew: dns, the twin's full name, and the pods' port. A target that was a bare host
-// stays one, since the program adds the port itself.
+// stays one, since the program puts scheme and port to it.
 func (b *builder) headlessTarget(t diagnose.Target, twin string, ports []podPort) (moved, error) {
 	if t.Scheme == "xds" {
 		return moved{}, fmt.Errorf("its target %s is resolved by an xDS server, which balances in its own way", t.Token)
@@ -124,14 +124,12 @@ func (b *builder) headlessTarget(t diagnose.Target, twin string, ports []podPort
 	switch {
 	case port == nil:
 		return moved{}, fmt.Errorf("its target %s names no gRPC port of svc/%s: which of the pods' ports it wants cannot be told", t.Token, b.v.Service.Name)
-	case t.PortName != "":
-		return moved{b.fqdn(twin), port.number}, nil
-	case t.Scheme == "" && t.Port == 0:
-		if port.number != port.Port {
+	case bareHost(t):
+		if t.Port == 0 && port.number != port.Port {
 			b.note("%s of the client holds no port: the program adds one, and on svc/%s it has to be %d, not %d.",
 				source(t), twin, port.number, port.Port)
 		}
-		return moved{token: b.fqdn(twin)}, nil
+		return moved{b.fqdn(twin), port.number}, nil
 	}
 	return moved{token: fmt.Sprintf("dns:///%s:%d", b.fqdn(twin), port.number)}, nil
 }
@@ -141,6 +139,8 @@ func source(t diagnose.Target) string {
 	switch {
 	case t.Source == "configmap":
 		return strings.TrimSpace("configmap/" + t.ConfigMap + " " + configMapKey(t))
+	case t.ConfigMap != "":
+		return fmt.Sprintf("%s %s (configmap/%s %s)", t.Source, t.Name, t.ConfigMap, configMapKey(t))
 	case t.Name == "":
 		return t.Source
 	}

@@ -187,7 +187,7 @@ func (b *builder) clusterIPTarget(t diagnose.Target, to diagnose.Service) (moved
 		if !tcp(p) || p.Port != t.Port && !slices.Contains(b.numbers(p), t.Port) {
 			continue
 		}
-		if t.PortName != "" {
+		if bareHost(t) {
 			return moved{host, p.Port}, nil
 		}
 		return moved{token: fmt.Sprintf("%s:%d", host, p.Port)}, nil
