@@ -1,10 +1,7 @@
 package checks
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -41,8 +38,8 @@ func runClientIPTarget(v *diagnose.View) []diagnose.Finding {
 		if len(bad) == 0 {
 			continue
 		}
-		if fix, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: bad}}, "dial the Service by its name", always,
-			func(t diagnose.Target) string { return byName(v, t) }); ok {
+		if fix, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: bad}}, "dial the Service by its name",
+			func(t diagnose.Target) aim { return byName(v, t) }); ok {
 			f.Fixes = append(f.Fixes, fix)
 		}
 		if len(f.Fixes) == 0 || !v.Service.Headless() {
@@ -85,30 +82,22 @@ func onGRPCPort(v *diagnose.View, t diagnose.Target) bool {
 	})
 }
 
-// byName writes the Service's name into a target, with the port that its kind of Service answers on.
-func byName(v *diagnose.View, t diagnose.Target) string {
-	port := t.Port
+// byName aims at the Service's name, at the port that its kind of Service answers on. Schemes that keep an address give way to dns.
+func byName(v *diagnose.View, t diagnose.Target) aim {
+	a := aim{host: fqdn(v, v.Service.Key), port: t.Port}
 	for _, p := range v.GRPCPorts() {
 		nums := v.PodPorts(p)
 		if p.Port != t.Port && !slices.Contains(nums, t.Port) {
 			continue
 		}
-		port = p.Port
+		a.port = p.Port
 		if v.Service.Headless() && len(nums) > 0 {
-			port = nums[0]
+			a.port = nums[0]
 		}
 		break
 	}
-	host := fqdn(v, v.Service.Key)
-	if port != 0 {
-		host += ":" + strconv.Itoa(int(port))
+	if slices.Contains([]string{"static", "passthrough", "ipv4", "ipv6"}, t.Scheme) {
+		a.scheme = "dns"
 	}
-	switch {
-	case t.Scheme == "static" || t.Scheme == "passthrough" || t.Scheme == "ipv4" || t.Scheme == "ipv6" || t.Scheme == "dns":
-		return "dns:///" + host
-	case t.Scheme == "":
-		return host
-	default:
-		return fmt.Sprintf("%s://%s", strings.TrimSuffix(t.Scheme, ":"), host)
-	}
+	return a
 }

@@ -71,15 +71,16 @@ func finishPassthrough(v *diagnose.View, f diagnose.Finding, bad []diagnose.Clie
 		f.Severity, f.Confidence = diagnose.High, diagnose.Observed
 	}
 	f.Evidence = append(f.Evidence, line+".")
-	if fix, ok := retargetAll(bad, "write the scheme: dns:///", always, func(t diagnose.Target) string { return byName(v, withDNS(t)) }); ok {
+	if fix, ok := retargetAll(bad, "write the scheme: dns:///", func(t diagnose.Target) aim {
+		a := byName(v, t)
+		a.scheme = "dns"
+		return a
+	}); ok {
 		f.Fixes = append(f.Fixes, fix)
-	} else {
-		f.Fixes = append(f.Fixes, fixHeadless(v))
+		return f
 	}
+	fix := lookAt(bad[0].Workload)
+	fix.Title = "write the scheme, dns:///, before the target, where the workload or its program puts it together"
+	f.Fixes = append(f.Fixes, fix)
 	return f
-}
-
-func withDNS(t diagnose.Target) diagnose.Target {
-	t.Scheme = "dns"
-	return t
 }

@@ -60,8 +60,8 @@ func unknownName(v *diagnose.View, w diagnose.Workload, t diagnose.Target) []dia
 			"A name that some other DNS server or cluster answers would look the same.",
 		},
 	}
-	fix, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: []diagnose.Target{t}}}, "dial "+want, always,
-		func(t diagnose.Target) string { return withHost(t, want) })
+	fix, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: []diagnose.Target{t}}}, "dial "+want,
+		func(diagnose.Target) aim { return aim{host: want} })
 	if !ok {
 		fix = lookAt(w)
 	}
@@ -133,8 +133,7 @@ func unknownPort(v *diagnose.View, w diagnose.Workload, t diagnose.Target) []dia
 		if nums := v.PodPorts(grpc[0]); v.Service.Headless() && len(nums) > 0 {
 			port = nums[0]
 		}
-		if r, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: []diagnose.Target{t}}}, fmt.Sprintf("dial port %d", port), always,
-			func(t diagnose.Target) string { return withPort(t, port) }); ok {
+		if r, ok := retargetAll([]diagnose.Client{{Workload: w, Targets: []diagnose.Target{t}}}, fmt.Sprintf("dial port %d", port), toPort(port)); ok {
 			fix = r
 		}
 	}

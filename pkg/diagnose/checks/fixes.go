@@ -1,6 +1,8 @@
 package checks
 
 import (
+	"cmp"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,57 +47,151 @@ func meshed(cs []diagnose.Client) bool {
 	return slices.ContainsFunc(cs, func(c diagnose.Client) bool { return c.Workload.Mesh.In() })
 }
 
-// retarget is the command that makes a workload dial another target; false when the workload cannot be changed in
-// place (a bare pod, a finished job).
-func retarget(w diagnose.Workload, t diagnose.Target, token string) (diagnose.Command, bool) {
-	if w.Kind == "Pod" || w.Kind == "Job" {
+// aim is where a target ought to lead; what is empty stays as it is written.
+type aim struct {
+	scheme string // only dns, with which the name is resolved by gRPC itself
+	host   string
+	port   int32
+}
+
+// change is one value to replace by another: a variable's, a flag's or a key's.
+type change struct{ name, from, to string }
+
+// changes lists what has to be written anew for a target to follow the aim; false when that cannot be said. A host and a port that are
+// written apart are put together by the program: each keeps its form, and there is no place for a scheme.
+func (a aim) changes(t diagnose.Target) ([]change, bool) {
+	if !apart(t) {
+		to := a.token(t)
+		return []change{{t.Name, t.Token, to}}, to != t.Token
+	}
+	if a.scheme != "" && a.scheme != t.Scheme {
+		return nil, false
+	}
+	var out []change
+	if a.host != "" && a.host != t.Token {
+		out = append(out, change{t.Name, t.Token, a.host})
+	}
+	if a.port != 0 && a.port != t.Port {
+		out = append(out, change{t.PortName, strconv.Itoa(int(t.Port)), strconv.Itoa(int(a.port))})
+	}
+	return out, len(out) > 0
+}
+
+// apart reports whether the port of a target stands somewhere else than its token.
+func apart(t diagnose.Target) bool {
+	_, _, port := cutToken(t)
+	return t.PortName != "" || t.Port != 0 && port == ""
+}
+
+// token writes a whole target.
+func (a aim) token(t diagnose.Target) string {
+	head, host, port := cutToken(t)
+	if a.host != "" {
+		host = a.host
+	}
+	if a.port != 0 && (a.port != t.Port || strings.HasPrefix(port, "$")) {
+		port = strconv.Itoa(int(a.port))
+	}
+	if a.scheme != "" {
+		head = a.scheme + ":///"
+	}
+	if port != "" {
+		port = ":" + port
+	}
+	return head + host + port
+}
+
+// cutToken splits a token as it is written: what stands before the host ("dns:///", "k8s://shop/"), the host with the brackets of an IPv6
+// address, and the port.
+func cutToken(t diagnose.Target) (head, host, port string) {
+	rest := t.Token
+	switch i := strings.LastIndexByte(rest, '/'); {
+	case i >= 0:
+		head, rest = rest[:i+1], rest[i+1:]
+	case t.Scheme != "" && len(rest) > len(t.Scheme):
+		head, rest = rest[:len(t.Scheme)+1], rest[len(t.Scheme)+1:] // "dns:name", "dnssrv+name"
+	}
+	if _, err := netip.ParseAddr(rest); err == nil {
+		return head, rest, ""
+	}
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') {
+		return head, rest[:i], rest[i+1:]
+	}
+	return head, rest, ""
+}
+
+// retarget is the command that makes a workload dial something else; false when the workload cannot be changed in place (a bare pod, a
+// finished job) or the change cannot be said. What can be pasted blindly is printed as such: everything else opens the object in an editor.
+func retarget(w diagnose.Workload, t diagnose.Target, a aim) (diagnose.Command, bool) {
+	cs, ok := a.changes(t)
+	if !ok || w.Kind == "Pod" || w.Kind == "Job" {
 		return diagnose.Command{}, false
 	}
-	switch t.Source {
-	case "env":
-		c := kubectl(w.Namespace, "set", "env", w.Ref(), "-c", t.Container, t.Name+"="+token)
-		c.Note = "keep what else the variable holds besides " + t.Token
-		return c, true
-	case "configmap":
+	switch {
+	case t.ConfigMap != "":
 		c := kubectl(w.Namespace, "edit", "configmap/"+t.ConfigMap)
-		c.Note = "key " + t.Name + ": write " + token + " instead of " + t.Token + ", then restart " + w.Ref()
+		more := ""
+		if t.Part {
+			more = ", and keep the rest"
+		}
+		c.Note = instead("key", renamed(cs, t), more) + "; then restart " + w.Ref()
 		return c, true
-	default:
-		c := kubectl(w.Namespace, "edit", w.Ref())
-		c.Note = strings.TrimSpace("container "+t.Container+", argument "+t.Name) + ": write " + token + " instead of " + t.Token
-		return c, true
+	case t.Source == "env" && !t.Part:
+		args := []string{"set", "env", w.Ref(), "-c", t.Container}
+		for _, x := range cs {
+			args = append(args, x.name+"="+x.to)
+		}
+		return kubectl(w.Namespace, args...), true
 	}
+	c := kubectl(w.Namespace, "edit", w.Ref())
+	c.Note = "container " + t.Container + ", "
+	if t.Source == "env" {
+		c.Note += instead("env", cs, "; it holds more, or is put together of other variables: keep the rest")
+	} else {
+		c.Note += instead("argument", cs, "")
+	}
+	return c, true
 }
 
-// withPort writes another port into a target as written.
-func withPort(t diagnose.Target, port int32) string {
-	old, now := ":"+strconv.Itoa(int(t.Port)), ":"+strconv.Itoa(int(port))
-	if i := strings.LastIndex(t.Token, old); t.Port != 0 && i >= 0 {
-		return t.Token[:i] + now + t.Token[i+len(old):]
+// renamed gives the first change of a target in a ConfigMap the name of its key; the port's is not known when it is a variable's.
+func renamed(cs []change, t diagnose.Target) []change {
+	out := slices.Clone(cs)
+	for i := range out {
+		switch {
+		case t.ConfigMapKey != "" && out[i].name == t.Name:
+			out[i].name = t.ConfigMapKey
+		case out[i].name == "":
+			out[i].name = cmp.Or(t.ConfigMapKey, t.Name) + ", the port beside " + t.Token
+		case out[i].name == t.PortName:
+			out[i].name = "of " + t.PortName
+		}
 	}
-	return t.Token + now
+	return out
 }
 
-// withHost writes another host into a target as written.
-func withHost(t diagnose.Target, host string) string {
-	if i := strings.LastIndex(t.Token, t.Host); i >= 0 && t.Host != "" {
-		return t.Token[:i] + host + t.Token[i+len(t.Host):]
+// instead words changes for whoever has the object in an editor.
+func instead(what string, cs []change, more string) string {
+	var out []string
+	for _, x := range cs {
+		out = append(out, strings.TrimSpace(what+" "+x.name)+": write "+x.to+" instead of "+x.from)
 	}
-	return t.Token
+	return strings.Join(out, ", ") + more
 }
 
 // retargetAll builds one fix out of the commands for several clients; false when none of them can be changed.
-func retargetAll(cs []diagnose.Client, title string, want func(diagnose.Target) bool, token func(diagnose.Target) string) (diagnose.Fix, bool) {
+func retargetAll(cs []diagnose.Client, title string, to func(diagnose.Target) aim) (diagnose.Fix, bool) {
 	f := diagnose.Fix{Title: title}
 	for _, c := range cs {
 		for _, t := range c.Targets {
-			if !want(t) {
-				continue
-			}
-			if cmd, ok := retarget(c.Workload, t, token(t)); ok {
+			if cmd, ok := retarget(c.Workload, t, to(t)); ok {
 				f.Commands = append(f.Commands, cmd)
 			}
 		}
 	}
 	return f, len(f.Commands) > 0
+}
+
+// toPort keeps everything but the port.
+func toPort(n int32) func(diagnose.Target) aim {
+	return func(diagnose.Target) aim { return aim{port: n} }
 }

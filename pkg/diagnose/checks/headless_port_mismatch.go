@@ -80,7 +80,7 @@ func (m portMismatch) headless() []diagnose.Finding {
 	f.Evidence = append(f.Evidence, fmt.Sprintf("%s declares port %d with target port %s; its EndpointSlices say %s.",
 		subject(v), m.port.Port, m.port.TargetPort, numbers(m.nums)))
 	title := fmt.Sprintf("dial the pods' port, %d", m.nums[0])
-	if fix, ok := retargetAll(wrong, title, always, func(t diagnose.Target) string { return withPort(t, m.nums[0]) }); ok {
+	if fix, ok := retargetAll(wrong, title, toPort(m.nums[0])); ok {
 		f.Fixes = append(f.Fixes, fix)
 	}
 	f.Fixes = append(f.Fixes, m.renumber())
@@ -106,7 +106,7 @@ func (m portMismatch) clusterIP() []diagnose.Finding {
 	f.Evidence = append(f.Evidence, fmt.Sprintf("%s is no headless Service: its port %d is translated to %s, and no other number leads to the pods.",
 		subject(v), m.port.Port, numbers(m.nums)))
 	title := fmt.Sprintf("dial the Service's port, %d", m.port.Port)
-	if fix, ok := retargetAll(wrong, title, always, func(t diagnose.Target) string { return withPort(t, m.port.Port) }); ok {
+	if fix, ok := retargetAll(wrong, title, toPort(m.port.Port)); ok {
 		f.Fixes = append(f.Fixes, fix)
 	}
 	f.Fixes = append(f.Fixes, fixHeadless(v))
@@ -116,7 +116,10 @@ func (m portMismatch) clusterIP() []diagnose.Finding {
 // renumber makes the headless Service declare the port that works.
 func (m portMismatch) renumber() diagnose.Fix {
 	i := slices.Index(m.view.Service.Ports, m.port)
-	patch := []map[string]any{{"op": "replace", "path": fmt.Sprintf("/spec/ports/%d/port", i), "value": m.nums[0]}}
+	path := fmt.Sprintf("/spec/ports/%d/port", i)
+	patch := []map[string]any{ // the test refuses it when the ports were put in another order meanwhile (RFC 6902)
+		{"op": "test", "path": path, "value": m.port.Port}, {"op": "replace", "path": path, "value": m.nums[0]},
+	}
 	b, err := json.Marshal(patch) // strings and numbers: cannot fail
 	if err != nil {
 		b = []byte("[]")
@@ -144,8 +147,6 @@ func dialling(cs []diagnose.Client, want func(diagnose.Target) bool) []diagnose.
 	}
 	return out
 }
-
-func always(diagnose.Target) bool { return true }
 
 func declares(s diagnose.Service, port int32) bool {
 	return slices.ContainsFunc(s.Ports, func(p diagnose.ServicePort) bool { return p.Port == port })

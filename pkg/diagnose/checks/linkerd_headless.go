@@ -66,7 +66,7 @@ func linkerdFixes(v *diagnose.View, bad []diagnose.Client) []diagnose.Fix {
 		}
 	}
 	title := "dial svc/" + plain.Name + ", which has a cluster IP"
-	f, _ := retargetAll(bad, title, always, func(t diagnose.Target) string { return toService(v, t, plain) })
+	f, _ := retargetAll(bad, title, func(t diagnose.Target) aim { return toService(v, t, plain) })
 	if !exists {
 		f.Title = "make a Service with a cluster IP and dial it"
 		f.Manifests = []string{manifest(plain)}
@@ -87,17 +87,16 @@ func plainSibling(v *diagnose.View) (diagnose.Service, bool) {
 	return diagnose.Service{}, false
 }
 
-// toService writes another Service of the same pods into a target, with the port that leads to the same pods' port.
-func toService(v *diagnose.View, t diagnose.Target, to diagnose.Service) string {
-	host := fqdn(v, to.Key)
-	out := withHost(t, host)
+// toService aims at another Service of the same pods, at the port that leads to the same pods' port.
+func toService(v *diagnose.View, t diagnose.Target, to diagnose.Service) aim {
+	a := aim{host: fqdn(v, to.Key)}
 	for _, p := range to.Ports {
-		if t.Port == p.Port || p.TargetPort == strconv.Itoa(int(t.Port)) {
-			t.Token = out
-			return withPort(t, p.Port)
+		if t.Port != 0 && (t.Port == p.Port || p.TargetPort == strconv.Itoa(int(t.Port))) {
+			a.port = p.Port
+			break
 		}
 	}
-	return out
+	return a
 }
 
 // manifest writes a Service with a cluster IP over the same pods. It carries no labels of the original: what watches

@@ -110,6 +110,8 @@ func workload(v *diagnose.View, w diagnose.Workload) string {
 // dials words where a workload got a target from: "static://square-service:6565 (env GRPC_CLIENT_SQUARE_ADDRESS)".
 func dials(t diagnose.Target) string {
 	switch {
+	case t.PortName != "":
+		return fmt.Sprintf("%s:%d (%s %s and %s)", t.Token, t.Port, t.Source, t.Name, t.PortName)
 	case t.Source == "configmap":
 		return fmt.Sprintf("%s (key %s of configmap %s)", t.Token, t.Name, t.ConfigMap)
 	case t.Name == "":
