@@ -61,6 +61,8 @@ func TestCluster(t *testing.T) {
 	nothingLeft(t, d, before)
 	d.within(t, downBudget, "down")
 
+	t.Run("one node, iptables", d.testIPTables)
+	nothingLeft(t, d, before)
 	t.Run("killed while it comes up", func(t *testing.T) { d.testKilledUp(t, before) })
 	t.Run("interrupted while it comes up", func(t *testing.T) { d.testInterruptedUp(t, before) })
 	t.Run("nobody but root", d.testNobody)
@@ -210,12 +212,16 @@ func (d *driver) box(t *testing.T, name, node string) {
 	d.kubectl(t, "run", name, "--image=lab.grpclb.dev/busybox:dev", "--command",
 		"--overrides", `{"spec": {"nodeName": "`+node+`", "terminationGracePeriodSeconds": 0}}`, "--", "httpd", "-f", "-p", "8080")
 	d.kubectl(t, "wait", "--for=condition=Ready", "pod/"+name, "--timeout=60s")
-	t.Cleanup(func() { d.kubectl(t, "delete", "pod", name, "--now", "--wait=false") })
+	t.Cleanup(func() {
+		// The cluster may be down already, and the pod with it.
+		_ = d.command("kubectl", "delete", "pod", name, "--now", "--wait=false", "--ignore-not-found").Run()
+	})
 }
 
-// reaches says whether a TCP connection from a pod to an address opens.
+// reaches says whether a TCP connection from a pod to an address opens. The
+// server there must not wait for more than a line.
 func (d *driver) reaches(pod, ip, port string) bool {
-	return d.command("kubectl", "exec", pod, "--", "nc", "-z", "-w", "2", ip, port).Run() == nil
+	return d.command("kubectl", "exec", pod, "--", "sh", "-c", "echo | timeout 10 nc -w 2 "+ip+" "+port).Run() == nil
 }
 
 func (d *driver) testNoWayOut(t *testing.T) {
@@ -235,6 +241,15 @@ func (d *driver) testNoWayOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -286,6 +301,22 @@ func (d *driver) testKilledNode(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	d.box(t, "again", "n2")
+}
+
+// testIPTables is a cluster with the other options.
+func (d *driver) testIPTables(t *testing.T) {
+	d.run(t, "up", "--nodes", "1", "--proxy-mode", "iptables")
+	defer d.run(t, "down")
+	if s := d.status(t); s.State != cluster.StateUp || len(s.Nodes) != 1 || s.ProxyMode != "iptables" {
+		t.Errorf("%+v", s)
+	}
+	d.box(t, "inside", "n1")
+	if out := d.kubectl(t, "exec", "inside", "--", "nslookup", "kubernetes.default.svc.cluster.local"); !strings.Contains(out, "10.96.0.1") {
+		t.Errorf("cluster names do not resolve:\n%s", out)
+	}
+	if !d.reaches("inside", "10.96.0.1", "443") {
+		t.Error("the API server's Service cannot be reached")
+	}
 }
 
 // testKilledUp kills `up` at several points and expects the next command to
@@ -357,8 +388,11 @@ func (d *driver) upUntil(t *testing.T, marker string) (*exec.Cmd, func() int) {
 // testNobody runs the driver as a user without rights.
 func (d *driver) testNobody(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
+	// The driver and the state directory must not be what is out of reach.
+	for path, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755, filepath.Dir(filepath.Dir(d.bin)): 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := d.command("up")
 	cmd.Env = append(os.Environ(), state.EnvDir+"="+dir)

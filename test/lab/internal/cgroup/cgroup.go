@@ -46,6 +46,9 @@ type Host struct {
 	hierarchies []string
 	// cpusets is the one of them with the cpuset controller, on v1.
 	cpusets string
+	// besides are v2 hierarchies without controllers on a v1 host. Programs make
+	// groups there too, which this package lists and removes.
+	besides []string
 }
 
 // Detect reads the machine's cgroup file systems from the text of
@@ -65,6 +68,8 @@ func Detect(mountinfo io.Reader) (*Host, error) {
 		switch {
 		case fstype == "cgroup2" && point == "/sys/fs/cgroup":
 			v2.hierarchies = []string{point}
+		case fstype == "cgroup2":
+			v1.besides = append(v1.besides, point)
 		case fstype == "cgroup" && !slices.Contains(v1.hierarchies, point):
 			names := strings.Split(options, ",")
 			v1.hierarchies = append(v1.hierarchies, point)
@@ -103,9 +108,16 @@ func parseMount(line string) (point, fstype, superOptions string, ok bool) {
 }
 
 // Paths returns the directories of a group, one a hierarchy.
-func (h *Host) Paths(group string) []string {
-	paths := make([]string, len(h.hierarchies))
-	for i, root := range h.hierarchies {
+func (h *Host) Paths(group string) []string { return below(h.hierarchies, group) }
+
+// everywhere is Paths and the hierarchies besides.
+func (h *Host) everywhere(group string) []string {
+	return append(h.Paths(group), below(h.besides, group)...)
+}
+
+func below(roots []string, group string) []string {
+	paths := make([]string, len(roots))
+	for i, root := range roots {
 		paths[i] = filepath.Join(root, group)
 	}
 	return paths
@@ -223,7 +235,7 @@ func (h *Host) Join(group string, pid int) error {
 // the group is not there.
 func (h *Host) PIDs(group string) ([]int, error) {
 	found := map[int]bool{}
-	for _, dir := range h.Paths(group) {
+	for _, dir := range h.everywhere(group) {
 		err := walk(dir, func(path string) error {
 			b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 			if err != nil {
@@ -251,7 +263,7 @@ func (h *Host) PIDs(group string) ([]int, error) {
 
 // Exists says whether any hierarchy has the group.
 func (h *Host) Exists(group string) bool {
-	return slices.ContainsFunc(h.Paths(group), func(dir string) bool {
+	return slices.ContainsFunc(h.everywhere(group), func(dir string) bool {
 		_, err := os.Stat(dir)
 		return err == nil
 	})
@@ -263,7 +275,7 @@ func (h *Host) Exists(group string) bool {
 func (h *Host) Remove(ctx context.Context, group string) error {
 	for {
 		var last error
-		for _, dir := range h.Paths(group) {
+		for _, dir := range h.everywhere(group) {
 			last = errors.Join(last, walk(dir, os.Remove))
 		}
 		if last == nil && !h.Exists(group) {

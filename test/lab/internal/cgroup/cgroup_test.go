@@ -183,6 +183,30 @@ func TestRemoveTakesWholeTreeAndIsIdempotent(t *testing.T) {
 	}
 }
 
+func TestGroupsInAHierarchyBesidesAreFoundAndRemoved(t *testing.T) {
+	h, err := Detect(strings.NewReader(v1Info))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"/sys/fs/cgroup/unified"}, h.besides); d != "" {
+		t.Error(d)
+	}
+	h = &Host{Version: 1, hierarchies: []string{t.TempDir()}, besides: []string{t.TempDir()}}
+	dir := filepath.Join(h.besides[0], "lab", "n1")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if !h.Exists("lab") {
+		t.Error("it was not found")
+	}
+	if err := h.Remove(t.Context(), "lab"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(dir)); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
 func TestRemoveGivesUpWithTheReason(t *testing.T) {
 	root := t.TempDir()
 	h := &Host{Version: 1, hierarchies: []string{root}}
