@@ -61,8 +61,8 @@ func execCat(ctx context.Context, s *collect.Session, p *corev1.Pod) ([]byte, er
 	out, complaint := &limitedBuffer{max: maxProc}, &limitedBuffer{max: maxStderr}
 	err = ex.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: out, Stderr: complaint})
 	switch {
-	case ctx.Err() != nil: // also when the stream does not say so: half a table must not pass for a whole one
-		return nil, ctx.Err()
+	case ended(ctx, err) != nil: // also when the stream does not say so: half a table must not pass for a whole one
+		return nil, ended(ctx, err)
 	case out.cut:
 		return nil, errTooMuch
 	case err != nil && !(exited(err) && out.Len() > 0): // without IPv6 there is no tcp6, and cat fails after it printed the first table

@@ -34,7 +34,7 @@ func upgrade(ctx context.Context, cfg *rest.Config, u *url.URL) (httpstream.Conn
 	if first == nil {
 		return conn, nil
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx, first); err != nil {
 		return nil, err
 	}
 	if !worthSPDY(first) {
@@ -44,12 +44,22 @@ func upgrade(ctx context.Context, cfg *rest.Config, u *url.URL) (httpstream.Conn
 	switch {
 	case second == nil:
 		return conn, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
+	case ended(ctx, second) != nil:
+		return nil, ended(ctx, second)
 	case isAPIStatus(second) || !isAPIStatus(cause(first)):
 		return nil, second
 	}
 	return nil, cause(first)
+}
+
+// ended is the context's error when that is what err comes from. A connection that was given the context's deadline may be a little
+// ahead of the context itself.
+func ended(ctx context.Context, err error) error {
+	var timeout net.Error
+	if ctx.Err() == nil && errors.As(err, &timeout) && timeout.Timeout() {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // worthSPDY tells whether the refusal of a WebSocket can be about the WebSocket. A 403 can: it is a GET, and roles written before
