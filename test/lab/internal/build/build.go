@@ -58,17 +58,21 @@ const (
 	cniPlugins = "github.com/containernetworking/plugins/plugins/"
 )
 
-// modules are what a build compiles. kubernetes is the version to stamp.
-func modules(kubernetes string) ([]goModule, error) {
+// modules are what a build compiles, of components in the given versions.
+func modules(components []Component) ([]goModule, error) {
+	version := map[string]string{}
+	for _, c := range components {
+		version[c.Name] = c.Version
+	}
 	// Without a stamp Kubernetes calls itself v0.0.0, and kubelets refuse to
 	// talk to an API server that old.
-	parts := strings.SplitN(strings.TrimPrefix(kubernetes, "v"), ".", 3)
+	parts := strings.SplitN(strings.TrimPrefix(version["kubernetes"], "v"), ".", 3)
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("%q is no version of Kubernetes", kubernetes)
+		return nil, fmt.Errorf("%q is no version of Kubernetes", version["kubernetes"])
 	}
-	ldflags := "-s -w"
+	ldflags := "-s -w -X github.com/containerd/containerd/v2/version.Version=" + version["containerd"]
 	for _, kv := range []string{
-		"gitVersion=" + kubernetes, "gitMajor=" + parts[0], "gitMinor=" + parts[1], "gitTreeState=clean",
+		"gitVersion=" + version["kubernetes"], "gitMajor=" + parts[0], "gitMinor=" + parts[1], "gitTreeState=clean",
 	} {
 		ldflags += " -X k8s.io/component-base/version." + kv
 	}
@@ -136,7 +140,7 @@ func assemble(ctx context.Context, src Sources, dir state.Dir, key string, log *
 	if err != nil {
 		return err
 	}
-	mods, err := modules(components[0].Version)
+	mods, err := modules(components)
 	if err != nil {
 		return err
 	}

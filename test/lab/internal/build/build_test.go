@@ -18,17 +18,17 @@ import (
 )
 
 func TestModulesStampTheVersion(t *testing.T) {
-	mods, err := modules("v1.36.3")
+	mods, err := modules([]Component{{"kubernetes", "v1.36.3"}, {"containerd", "v2.3.7"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	flags := strings.Join(mods[0].args, " ")
-	for _, want := range []string{"version.gitVersion=v1.36.3", "version.gitMajor=1", "version.gitMinor=36"} {
+	for _, want := range []string{"version.gitVersion=v1.36.3", "version.gitMajor=1", "version.gitMinor=36", "version.Version=v2.3.7"} {
 		if !strings.Contains(flags, want) {
 			t.Errorf("%q lacks %q", flags, want)
 		}
 	}
-	if _, err := modules("latest"); err == nil {
+	if _, err := modules([]Component{{"kubernetes", "latest"}}); err == nil {
 		t.Error("a version that cannot be stamped was taken")
 	}
 }

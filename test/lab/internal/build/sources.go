@@ -30,7 +30,7 @@ const modulePath = "github.com/grpclb/kubectl-grpclb/test/lab"
 const EnvSource = "GRPCLB_LAB_SOURCE"
 
 // recipe changes when this package builds otherwise from the same sources.
-const recipe = "1"
+const recipe = "2"
 
 // Sources is the directory of the driver's module.
 type Sources string

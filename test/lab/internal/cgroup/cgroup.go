@@ -107,6 +107,29 @@ func parseMount(line string) (point, fstype, superOptions string, ok bool) {
 	return strings.ReplaceAll(left[4], `\040`, " "), right[0], right[2], true
 }
 
+// Usable reports why groups cannot be made, when that can be told beforehand:
+// in a container with a v2 hierarchy of its own, whose root is an inner group
+// of the machine's and therefore, with processes in it, has no children with
+// controllers.
+func (h *Host) Usable() error {
+	if h.Version != 2 {
+		return nil
+	}
+	root := h.hierarchies[0]
+	// The machine's own root, which is free of that rule, has no type.
+	if _, err := os.Stat(filepath.Join(root, "cgroup.type")); err != nil {
+		return nil
+	}
+	procs, err := os.ReadFile(filepath.Join(root, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	if len(procs) > 0 {
+		return errors.New("this is a container whose processes are in the root of its cgroups: run it with --cgroupns=host, or the lab outside of it")
+	}
+	return nil
+}
+
 // Paths returns the directories of a group, one a hierarchy.
 func (h *Host) Paths(group string) []string { return below(h.hierarchies, group) }
 

@@ -138,6 +138,26 @@ func TestV2MissingControllerIsNamed(t *testing.T) {
 	}
 }
 
+func TestContainerWithProcessesInItsRootIsRefused(t *testing.T) {
+	h := fakeV2(t, "cpuset cpu memory pids\n")
+	if err := h.Usable(); err != nil {
+		t.Errorf("the machine's own root: %v", err)
+	}
+	root := h.hierarchies[0]
+	if err := os.WriteFile(filepath.Join(root, "cgroup.type"), []byte("domain\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Usable(); err != nil {
+		t.Errorf("a container with an empty root: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte("1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Usable(); err == nil || !strings.Contains(err.Error(), "--cgroupns=host") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestV1CpusetIsInherited(t *testing.T) {
 	root := t.TempDir()
 	h := &Host{Version: 1, hierarchies: []string{filepath.Join(root, "cpuset"), filepath.Join(root, "pids")}}

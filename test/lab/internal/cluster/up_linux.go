@@ -114,6 +114,11 @@ func (l *Lab) alreadyUp(ctx context.Context, opts Options) (bool, error) {
 		return false, err
 	}
 	l.Log.Note("the lab is up already, since %s", c.Started.Local().Format(time.DateTime))
+	if s, err := l.Status(ctx); err == nil {
+		for _, trouble := range s.Trouble {
+			l.Log.Note("but %s", trouble)
+		}
+	}
 	if src, err := l.Sources(); err == nil {
 		if key, err := src.Key(); err == nil && key != c.Build {
 			l.Log.Note("it runs binaries of other sources: run down and up to change to these")

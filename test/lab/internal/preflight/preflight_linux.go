@@ -78,7 +78,7 @@ func Check(ctx context.Context, dir, proxyMode string) (*cgroup.Host, error) {
 		_ = exec.CommandContext(ctx, modprobe, append([]string{"-a", "-q"}, kernelModules...)...).Run()
 	}
 	for _, check := range []func() error{
-		overlay, kmsg, bridgeFilter,
+		host.Usable, overlay, kmsg, bridgeFilter,
 		func() error { return stateDisk(dir) },
 		func() error { return packetFilter(ctx, proxyMode) },
 	} {

@@ -95,7 +95,8 @@ func all() ([]int, error) {
 	return pids, nil
 }
 
-// Marked returns the processes marked with each state directory.
+// Marked returns the processes marked with each state directory. Only root's
+// count: anybody can put a mark into an environment of their own.
 func Marked() (map[string][]int, error) {
 	pids, err := all()
 	if err != nil {
@@ -103,6 +104,10 @@ func Marked() (map[string][]int, error) {
 	}
 	found := map[string][]int{}
 	for _, pid := range pids {
+		var st unix.Stat_t
+		if err := unix.Stat(fmt.Sprintf("/proc/%d", pid), &st); err != nil || st.Uid != 0 {
+			continue
+		}
 		// One that has just ended, or that is not ours to read, is not marked.
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if err != nil {
