@@ -97,6 +97,9 @@ func (a *app) fix(ctx context.Context, f fixFlags, args []string) error {
 	if f.code != "" {
 		return a.printCode(plan, f.code)
 	}
+	if nothing := plan.Nothing(); nothing != "" {
+		a.say(nothing) // or the reader learns only of kubectl's "no objects passed to apply"
+	}
 	return plan.WriteManifests(a.Out)
 }
 

@@ -188,6 +188,62 @@ func TestHostAndPort(t *testing.T) {
 	}
 }
 
+// TestServerSideApply holds that an object which is kept by server-side apply is patched: a manifest with some of its
+// fields would, applied in the same way, give up all the others.
+func TestServerSideApply(t *testing.T) {
+	kept := strings.Replace(deployment, "managedFields: [{manager: kubectl}]",
+		"managedFields: [{manager: status, operation: Apply, subresource: status}, {manager: flux, operation: Apply}, {manager: kubectl-edit, operation: Update}]", 1)
+	before := live(t, kept, "")
+	p := build(t, square(t), diagnose.StrategyHeadless, fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": before})})
+	if len(p.Objects) != 1 || p.Objects[0].Ref != "svc/square-service-headless" || len(p.Commands) != 1 {
+		t.Fatalf("objects %+v, commands %+v", p.Objects, p.Commands)
+	}
+	args := p.Commands[0].Args
+	if got := strings.Join(args[:len(args)-1], " "); got != "kubectl patch deploy/aggregator-app -n default --type=strategic -p" {
+		t.Errorf("command %q", got)
+	}
+	want := live(t, strings.Replace(kept, dialsIt, strings.Replace(dialsIt, "static://square-service:6565", dialsTwin, 1), 1), "")
+	if diff := cmp.Diff(want, merge(t, encode(t, before), []byte(args[len(args)-1]), appsv1.Deployment{})); diff != "" {
+		t.Error(diff)
+	}
+	mentions(t, p.Caveats, "deploy/aggregator-app is kept by server-side apply (field manager flux)")
+
+	clientSide := build(t, square(t), diagnose.StrategyHeadless,
+		fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": live(t, kept, applied)})})
+	if len(clientSide.Objects) != 2 {
+		t.Errorf("an object that kubectl apply keeps: %+v", clientSide.Objects)
+	}
+}
+
+// TestNothingToApply holds that a plan without objects says so where it is read first.
+func TestNothingToApply(t *testing.T) {
+	itself := service(func(s *diagnose.Service) { s.ClusterIPs = []string{"None"} })
+	twinOfOthers := sibling(func(*diagnose.Service) {})
+	cases := map[string]struct {
+		v    *diagnose.View
+		s    diagnose.Strategy
+		want string
+	}{
+		"code for servers": {square(t), diagnose.StrategyMaxAge, "strategy max-age has no manifest to apply: it is code for the servers"},
+		"commands":         {square(t, itself), diagnose.StrategyHeadless, "strategy headless has no manifest to apply: its comments hold the commands to run"},
+		"notes": {square(t, twinOfOthers, func(s *diagnose.Snapshot) { s.Workloads.Value = nil }), diagnose.StrategyHeadless,
+			"strategy headless has no manifest to apply: what is left to do stands in its comments"},
+		"a twin": {square(t), diagnose.StrategyHeadless, ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			p := build(t, c.v, c.s, fix.Options{})
+			if p.HasObjects() != (c.want == "") || p.Nothing() != c.want {
+				t.Errorf("HasObjects %v, %q", p.HasObjects(), p.Nothing())
+			}
+			first, _, _ := strings.Cut(manifests(t, p), "\n")
+			if c.want != "" && first != "# "+c.want+"." {
+				t.Errorf("the first line is %q", first)
+			}
+		})
+	}
+}
+
 const settings = `
 apiVersion: v1
 kind: ConfigMap

@@ -176,7 +176,8 @@ func (b *builder) tlsAdvice(twin string, ports []podPort) tlsUse {
 		what = "Whether the servers use TLS was not seen. If they do"
 	}
 	b.caveat("%s: add that name to the certificate, or let clients verify %s instead (Go WithAuthority, Java overrideAuthority, "+
-		"Python, Node and C++ grpc.ssl_target_name_override, C# SslOptions.TargetHost).", what, authority)
+		"Python, Node and C++ grpc.ssl_target_name_override; .NET has no such setting beside client-side balancing, so C# needs the name in the certificate).",
+		what, authority)
 	return tlsUse{used: seen, authority: authority}
 }
 

@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sjson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -28,7 +30,10 @@ type liveObject struct {
 	doc   map[string]any // what is applied
 	patch map[string]any // the same change as a strategic-merge patch
 	whole bool           // doc is the last applied manifest
-	done  []string       // the changes, as words
+	// applier is the field manager of server-side apply; empty when the object is not applied that way. Then doc is not to
+	// be used: under the same manager it would mean to give up every field that it leaves out (KEP-555).
+	applier string
+	done    []string // the changes, as words
 }
 
 // read returns the object; nil when offline. Each object is asked for once, and an error is returned once: afterwards
@@ -101,9 +106,21 @@ func newLive(kind, namespace, name string, raw map[string]any) (*liveObject, err
 		o.whole = true
 	} else {
 		o.doc = map[string]any{"apiVersion": live["apiVersion"], "kind": kind, "metadata": map[string]any{"name": name}}
+		o.applier = applier(live)
 	}
 	child(o.doc, "metadata")["namespace"] = namespace
 	return o, nil
+}
+
+// applier is the first field manager that applied an object on the server's side.
+func applier(live map[string]any) string {
+	fields, _ := at(live, "metadata", "managedFields").([]any)
+	for _, f := range fields {
+		if m, ok := f.(map[string]any); ok && m["operation"] == string(metav1.ManagedFieldsOperationApply) && text(m, "subresource") == "" {
+			return cmp.Or(text(m, "manager"), "unknown")
+		}
+	}
+	return ""
 }
 
 // clone makes a deep copy with the number types that Kubernetes uses, so that the caller's object stays as it is.
@@ -169,17 +186,43 @@ func (b *builder) finish() {
 			continue
 		}
 		b.plan.Patches = append(b.plan.Patches, diagnose.Patch{Namespace: o.namespace, Subject: o.ref, YAML: string(y)})
-		if o.doc == nil {
-			continue
-		}
-		b.plan.Objects = append(b.plan.Objects, Object{Ref: o.ref, Namespace: o.namespace, Why: strings.Join(o.done, "; "), Content: o.doc})
-		if o.whole {
-			b.caveat("%s is written with all fields of its last applied manifest, or apply would remove them: the output shows their values.", o.ref)
-		}
-		if k := o.keeper(); k != "" {
-			b.caveat("%s is kept by %s: change it there too, or the old target comes back.", o.ref, k)
+		if o.doc != nil {
+			b.emit(o)
 		}
 	}
+}
+
+// emit makes an object that was read a part of the plan.
+func (b *builder) emit(o *liveObject) {
+	if k := o.keeper(); k != "" {
+		b.caveat("%s is kept by %s: change it there too, or the old target comes back.", o.ref, k)
+	}
+	if o.applier != "" {
+		b.patchCommand(o)
+		b.caveat("%s is kept by server-side apply (field manager %s), so it is patched: change it in that manifest too, or the next apply reports a conflict or brings the old target back.",
+			o.ref, o.applier)
+		return
+	}
+	b.plan.Objects = append(b.plan.Objects, Object{Ref: o.ref, Namespace: o.namespace, Why: strings.Join(o.done, "; "), Content: o.doc})
+	if o.whole {
+		b.caveat("%s is written with all fields of its last applied manifest, or apply would remove them: the output shows their values.", o.ref)
+	}
+}
+
+// patchCommand adds the command that makes an object's change as a strategic-merge patch, before those that restart it.
+func (b *builder) patchCommand(o *liveObject) {
+	raw, err := json.Marshal(o.patch)
+	if err != nil {
+		b.note("%s: %v.", o.ref, err)
+		return
+	}
+	i := slices.IndexFunc(b.plan.Commands, func(c diagnose.Command) bool { return slices.Contains(c.Args, "rollout") })
+	if i < 0 {
+		i = len(b.plan.Commands)
+	}
+	b.plan.Commands = slices.Insert(b.plan.Commands, i, diagnose.Command{
+		Args: []string{"kubectl", "patch", o.ref, "-n", o.namespace, "--type=strategic", "-p", string(raw)}, Note: strings.Join(o.done, "; "),
+	})
 }
 
 // at follows keys into nested objects; nil when there is nothing.

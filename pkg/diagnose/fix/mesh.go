@@ -1,7 +1,6 @@
 package fix
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -138,17 +137,10 @@ func (b *builder) enrol(w diagnose.Workload, e enrolment) {
 }
 
 func (b *builder) enrolOffline(w diagnose.Workload, e enrolment) {
+	one := &liveObject{kind: w.Kind, ref: w.Ref(), namespace: w.Namespace, patch: map[string]any{}}
+	one.setTemplate(e.field, e.key, e.value)
+	b.patchCommand(one)
 	b.offline(w).setTemplate(e.field, e.key, e.value)
-	patch := map[string]any{}
-	child(patch, append(templatePath(w.Kind), "metadata", e.field)...)[e.key] = e.value
-	raw, err := json.Marshal(patch)
-	if err != nil {
-		b.note("%s: %v.", w.Ref(), err)
-		return
-	}
-	b.plan.Commands = append(b.plan.Commands, diagnose.Command{
-		Args: []string{"kubectl", "patch", w.Ref(), "-n", w.Namespace, "--type=strategic", "-p", string(raw)},
-	})
 }
 
 // siblingsBack moves clients of headless siblings to the Service with the cluster IP.

@@ -42,6 +42,23 @@ type Plan struct {
 	Notes []string
 }
 
+// HasObjects reports whether there is anything for `kubectl apply`, which ends with an error when it gets only comments.
+func (p Plan) HasObjects() bool { return len(p.Objects) > 0 }
+
+// Nothing says in one clause why a plan has no objects and what it is instead; empty when it has some.
+func (p Plan) Nothing() string {
+	what := "what is left to do stands in its comments"
+	switch {
+	case p.HasObjects():
+		return ""
+	case p.Strategy == diagnose.StrategyMaxAge:
+		what = "it is code for the servers"
+	case len(p.Commands) > 0:
+		what = "its comments hold the commands to run"
+	}
+	return fmt.Sprintf("strategy %s has no manifest to apply: %s", p.Strategy, what)
+}
+
 // Object is one document of a plan.
 type Object struct {
 	// Ref is the object as kubectl names it: "svc/square-service-headless".

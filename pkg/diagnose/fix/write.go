@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -11,10 +12,16 @@ import (
 )
 
 // WriteManifests writes the plan's objects as YAML documents that `kubectl apply -f -` takes, with everything else of
-// the plan as comments: what is left to do and to know first, code last. A plan without objects is comments only.
+// the plan as comments: what is left to do and to know first, code last. A plan without objects is comments only, and says so in the first line.
 func (p Plan) WriteManifests(w io.Writer) error {
 	var out comments
+	if nothing := p.Nothing(); nothing != "" {
+		out.line("%s.", nothing)
+	}
 	out.line("%s: %s", p.command(), p.Title)
+	if slices.ContainsFunc(p.Objects, func(o Object) bool { return !strings.HasPrefix(o.Ref, "svc/") }) {
+		out.line("For kubectl apply -f - (client-side; not for --server-side, which takes a field that is left out for one to be removed).")
+	}
 	out.list("Know before you apply:", p.Caveats)
 	out.list("Not done here:", p.Notes)
 	out.commands(p.Commands)
@@ -28,7 +35,7 @@ func (p Plan) WriteManifests(w io.Writer) error {
 		out.Write(y)
 	}
 	if len(p.Objects) == 0 {
-		out.patches(p.Patches)
+		out.patches(slices.DeleteFunc(slices.Clone(p.Patches), p.patchedBy))
 	}
 	if len(p.Objects) > 0 && len(p.Snippets) > 0 {
 		out.WriteString("---\n")
@@ -38,6 +45,13 @@ func (p Plan) WriteManifests(w io.Writer) error {
 		return fmt.Errorf("write manifests: %w", err)
 	}
 	return nil
+}
+
+// patchedBy reports whether a command of the plan makes that patch.
+func (p Plan) patchedBy(patch diagnose.Patch) bool {
+	return slices.ContainsFunc(p.Commands, func(c diagnose.Command) bool {
+		return len(c.Args) > 4 && c.Args[1] == "patch" && c.Args[2] == patch.Subject && c.Args[4] == patch.Namespace
+	})
 }
 
 // command is how the plan was asked for.
