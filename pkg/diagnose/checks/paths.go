@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -154,7 +155,7 @@ func heardOn(v *diagnose.View) []diagnose.PortProbe {
 			out = append(out, h)
 		}
 	}
-	slices.SortFunc(out, func(a, b diagnose.PortProbe) int { return a.Pod.Compare(b.Pod) })
+	slices.SortFunc(out, func(a, b diagnose.PortProbe) int { return cmp.Or(a.Pod.Compare(b.Pod), cmp.Compare(a.Port, b.Port)) })
 	return out
 }
 

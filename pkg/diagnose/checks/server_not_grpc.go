@@ -20,8 +20,7 @@ func serverNotGRPC() diagnose.Check {
 	}
 }
 
-// answers says what a heard protocol means for gRPC; those that are not listed prove nothing (TLS that was not looked
-// into, silence).
+// answers says what a heard protocol means for gRPC; those that are not listed prove nothing (TLS that was not looked into).
 var answers = map[string]struct {
 	severity   diagnose.Severity
 	confidence diagnose.Confidence
@@ -30,6 +29,7 @@ var answers = map[string]struct {
 	"http1":  {diagnose.Critical, diagnose.Observed, "answers as HTTP/1"},
 	"other":  {diagnose.Critical, diagnose.Observed, "answers with something that is not HTTP"},
 	"closed": {diagnose.High, diagnose.Inferred, "refuses connections"},
+	"silent": {diagnose.Medium, diagnose.Observed, "accepts connections and sends nothing"},
 	"h2c":    {diagnose.Medium, diagnose.Observed, "speaks HTTP/2, but did not answer a gRPC call as gRPC"},
 }
 
@@ -46,7 +46,7 @@ func runServerNotGRPC(v *diagnose.View) []diagnose.Finding {
 func notGRPC(v *diagnose.View, p diagnose.ServicePort) (diagnose.Finding, bool) {
 	nums := v.PodPorts(p)
 	f := diagnose.Finding{Subject: subject(v)}
-	heard, good, bad, closed := 0, 0, 0, false
+	heard, good, bad, closed, silent := 0, 0, 0, false, false
 	for _, h := range heardOn(v) {
 		if !slices.Contains(nums, h.Port) || h.Proto == "" {
 			continue
@@ -60,7 +60,7 @@ func notGRPC(v *diagnose.View, p diagnose.ServicePort) (diagnose.Finding, bool) 
 			continue
 		}
 		bad++
-		closed = closed || h.Proto == "closed"
+		closed, silent = closed || h.Proto == "closed", silent || h.Proto == "silent"
 		if a.severity > f.Severity {
 			f.Severity, f.Confidence = a.severity, a.confidence
 		}
@@ -81,6 +81,9 @@ func notGRPC(v *diagnose.View, p diagnose.ServicePort) (diagnose.Finding, bool) 
 	}
 	if closed {
 		f.Evidence = append(f.Evidence, "A port is asked on the pod's loopback address: a server that listens on the pod's own address only looks closed from there.")
+	}
+	if silent {
+		f.Evidence = append(f.Evidence, "A gRPC server sends its SETTINGS at once: what keeps silent hangs, or waits for another protocol.")
 	}
 	f.Fixes = []diagnose.Fix{{
 		Title: "target the port on which the servers speak gRPC, or drop the gRPC name from the port",
