@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-//go:generate go test . -run TestDocuments -update
+//go:generate go test . -run "TestDocuments|TestReadmeSample" -update
 
 var update = flag.Bool("update", false, "write the generated documents")
 
