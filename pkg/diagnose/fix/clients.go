@@ -166,7 +166,7 @@ func (b *builder) byHand(e edit, err error) {
 // changeOffline says what to run when the object cannot be seen. Only environment variables can be set without knowing
 // the rest.
 func (b *builder) changeOffline(e edit) {
-	if e.t.Source != "env" || e.port != 0 && e.t.PortName == "" {
+	if e.t.Source != "env" || e.t.Part || e.port != 0 && e.t.PortName == "" {
 		b.note("%s: %s (kubectl edit %s).", e.where(), e.words(), e.w.Ref())
 		return
 	}

@@ -374,6 +374,7 @@ func TestTargets(t *testing.T) {
 		{"another port", diagnose.Target{Token: "square-service:9", Port: 9}, "", "names no gRPC port"},
 		{"xds", diagnose.Target{Token: "xds:///square-service:6565", Scheme: "xds", Port: 6565}, "", "xDS"},
 		{"done", diagnose.Target{Token: "dns:///" + twin + ":6565", Scheme: "dns", Port: 6565}, "", "already"},
+		{"a part of a value", diagnose.Target{Token: "square-service:6565", Port: 6565, Part: true}, "", "write dns:///" + twin + ":6565 instead of square-service:6565 (kubectl edit deploy/aggregator-app)"},
 		{"pick_first", diagnose.Target{Token: "square-service:6565", Port: 6565, Policy: "pick_first"}, "dns:///" + twin + ":6565", "has to become round_robin"},
 	}
 	for _, c := range cases {

@@ -4,8 +4,8 @@ import "github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 
 // TextOptions chooses how text looks. The zero value prints without colour, unwrapped, with Unicode marks.
 type TextOptions struct {
-	// Wide adds the client x pod matrix, statistics with their sample size, DNS and port facts, caveats of fixes, the
-	// names of all checks, and the cost of the run.
+	// Wide adds the client x pod matrix, statistics with their sample size, DNS and port facts, caveats of strategies,
+	// the names of all checks, and the cost of the run.
 	Wide bool
 	// Color allows ANSI colours (SGR sequences, no others).
 	Color bool

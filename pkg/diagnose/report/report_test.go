@@ -67,7 +67,11 @@ func patchFinding() diagnose.Finding {
 	return diagnose.Finding{
 		Severity: diagnose.Medium, Confidence: diagnose.Configured, Subject: "deploy/square-app", Summary: "the pods take calls before they can answer",
 		Fixes: []diagnose.Fix{
-			{Title: "probe it", Patches: []diagnose.Patch{{Namespace: "default", Subject: "deploy/square-app", YAML: "spec:\n  minReadySeconds: 5\n"}}},
+			{Title: "probe it", Patches: []diagnose.Patch{{Namespace: "default", Subject: "deploy/square-app", YAML: "spec:\n  minReadySeconds: 5\n"}},
+				Caveats: []string{"The patch replaces the pods, by the workload's own rollout rules.", "The second sentence."}},
+			{Title: "patch it with a command of its own", Patches: []diagnose.Patch{{Namespace: "other", Subject: "deploy/a", YAML: "spec: {a: 1}\n"}, {Namespace: "other", Subject: "deploy/b", YAML: "spec: {b: 'x y'}\n"}},
+				Commands: []diagnose.Command{{Args: []string{"kubectl", "patch", "deploy/a", "-n", "other", "-p", `{"spec":{"a":1}}`}}}},
+			{Title: "patch it with what no line can hold", Patches: []diagnose.Patch{{Namespace: "default", Subject: "deploy/c", YAML: "- no object\n"}}},
 			{Title: "make a copy", Manifests: []string{"kind: Service\n"}, Snippets: []diagnose.Snippet{{Language: "go", Where: "server", Code: "x :=\t1\n"}}},
 			{Title: "see what it says and then change it in the way that the page describes", Commands: []diagnose.Command{
 				{Args: []string{"kubectl", "describe", "deploy/square-app"}, PipeTo: []string{"less", "-S"}, Note: "look for Events"},

@@ -56,6 +56,9 @@ func (p *printer) pods(s diagnose.Spread) {
 	if rest := rows[len(shown):]; len(rest) > 0 {
 		p.prose(4, nil, p.more+" "+summarise(rest))
 	}
+	if s.Note != "" {
+		p.prose(4, nil, s.Note)
+	}
 	if s.Unseen > 0 {
 		p.prose(4, nil, fmt.Sprintf("the sockets of %s were not read", plural(s.Unseen, "ready pod")))
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
-	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
 )
 
 // Text writes the report for a person: for each Service one line that answers "is my load balanced?", the Service in
@@ -188,91 +187,6 @@ func (p *printer) finding(s diagnose.ServiceReport, f diagnose.Finding) {
 	}
 	p.fixes(s, f.Fixes)
 	p.line(4, span{faint, "why    "}, txt("kubectl grpclb explain %s", f.Check))
-}
-
-// maxTitle is the longest title that a command still stands beside.
-const maxTitle = 44
-
-func (p *printer) fixes(s diagnose.ServiceReport, fixes []diagnose.Fix) {
-	pad := 0
-	for _, f := range fixes {
-		if n := p.width(p.visible(f.Title)); n <= maxTitle {
-			pad = max(pad, n)
-		}
-	}
-	for i, f := range fixes {
-		lead := span{faint, fmt.Sprintf("fix %-3d", i+1)}
-		lines := p.commands(s, f)
-		n := p.width(p.visible(f.Title))
-		if len(lines) == 1 && n <= maxTitle && (p.o.Width == 0 || 4+7+pad+4+p.width(p.visible(lines[0])) <= p.o.Width) {
-			p.line(4, lead, txt("%s:%*s", f.Title, pad-n+3, ""), txt("%s", lines[0]))
-		} else {
-			p.prose(4, []span{lead}, f.Title)
-			for _, l := range lines {
-				p.line(11, txt("%s", l))
-			}
-		}
-		if f.Strategy == "" && len(f.Commands) == 0 {
-			p.documents(f)
-		}
-		if p.o.Wide {
-			for _, c := range f.Caveats {
-				p.prose(11, []span{{faint, "- "}}, c)
-			}
-		}
-	}
-}
-
-// commands are the command lines of a fix, each with its note as a shell comment. What a strategy does in full is one
-// command, however much of it the report holds.
-func (p *printer) commands(s diagnose.ServiceReport, f diagnose.Fix) []string {
-	cmds := f.Commands
-	if f.Strategy != "" {
-		if len(cmds) == 0 {
-			cmds = []diagnose.Command{p.strategyCommand(s, f.Strategy)}
-		}
-		cmds = cmds[:1]
-	}
-	var out []string
-	for _, c := range cmds {
-		line, ok := quote.CommandLine(c)
-		if !ok {
-			line = "# left out: a command with an argument that cannot be shown"
-		}
-		out = append(out, line)
-		if c.Note != "" && ok {
-			out = append(out, "# "+c.Note)
-		}
-	}
-	return out
-}
-
-func (p *printer) strategyCommand(s diagnose.ServiceReport, strategy diagnose.Strategy) diagnose.Command {
-	args := []string{"kubectl", "grpclb", "fix", "svc/" + s.Name}
-	if s.Namespace != p.o.Namespace {
-		args = append(args, "-n", s.Namespace)
-	}
-	return diagnose.Command{Args: append(args, "--strategy", string(strategy))}
-}
-
-// documents prints what a fix without commands consists of.
-func (p *printer) documents(f diagnose.Fix) {
-	for _, m := range f.Manifests {
-		p.block("kubectl apply -f -, with:", m)
-	}
-	for _, d := range f.Patches {
-		p.block(fmt.Sprintf("patch of %s in %s:", d.Subject, d.Namespace), d.YAML)
-	}
-	for _, s := range f.Snippets {
-		p.block(strings.TrimSpace(s.Language+" "+s.Where)+" code:", s.Code)
-	}
-}
-
-func (p *printer) block(title, text string) {
-	p.line(11, span{faint, title})
-	for l := range strings.Lines(text) {
-		p.line(13, txt("%s", strings.ReplaceAll(strings.TrimRight(l, "\r\n"), "\t", "    ")))
-	}
 }
 
 // closing says how much was looked at: checks that passed, and those that did not run with the reason.
