@@ -135,6 +135,7 @@ func manyPods(ctx context.Context, b *bench, s *result.Section) error {
 		s.Add(result.Bytes(what+"--depth observe, peak memory", got[1].rss, 0))
 		s.Add(peers(got[2].rows(what+kubectlGetName, 0))...)
 	}
+	s.Note("When it was done: %s.", busy())
 	s.Add(constant(fmt.Sprintf("requests at --depth static, 3 and %d pods", b.pods), static))
 	s.Add(constant(fmt.Sprintf("requests at --depth observe, 3 and %d pods", b.pods), observe), streams(observe))
 	return nil
