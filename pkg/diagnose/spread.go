@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -36,6 +38,8 @@ type Spread struct {
 	Probes []ProbeSpread `json:"probes,omitempty"`
 	// Unseen counts ready pods whose sockets were not read (--max-pods, a refusal).
 	Unseen int `json:"unseenPods,omitempty"`
+	// Note says why sockets that were read do not tell the spread; empty when they do.
+	Note string `json:"note,omitempty"`
 }
 
 // Statistic is a number with its sample size and what it may claim.
@@ -145,8 +149,15 @@ func (v *View) addSockets(s *Spread) {
 		t := v.table(row.Pod)
 		if t == nil {
 			if row.Ready {
+	proxied := map[string]int{}
 				s.Unseen++
 			}
+		if kind := v.sidecar(row.Pod); kind != "" {
+			if row.Ready {
+				proxied[kind]++
+			}
+			continue
+		}
 			continue
 		}
 		conns, rate := 0, 0.0
@@ -170,6 +181,13 @@ func (v *View) addSockets(s *Spread) {
 	}
 	slices.SortFunc(s.Flows, func(a, b Flow) int {
 		return cmp.Or(cmp.Compare(a.Client, b.Client), a.Pod.Compare(b.Pod))
+	for _, kind := range slices.Sorted(maps.Keys(proxied)) {
+		if s.Note != "" {
+			s.Note += "; "
+		}
+		s.Note += fmt.Sprintf("%d of %d ready pods are behind a proxy of their own (%s): clients' connections end there, and the server's sockets show only what the proxy makes of them",
+			proxied[kind], s.readyRows(), kind)
+	}
 	})
 }
 
@@ -178,6 +196,17 @@ func (v *View) addFlow(flows map[[2]string]*Flow, pod Key, so Socket) {
 	id := [2]string{client, pod.String()}
 	f := flows[id]
 	if f == nil {
+// sidecar returns the mesh whose proxy sits in the pod itself, empty for none. Such a proxy takes the connections of clients on a port of its
+// own (Linkerd's 4143, Istio's 15006) and hands the calls on from inside the pod, so that the server's sockets say nothing about who calls or
+// how much. Istio's ambient proxy sits on the node and keeps the sockets as they were.
+func (v *View) sidecar(k Key) string {
+	p := v.pods[k]
+	if p == nil || !p.Mesh.In() || p.Mesh.Mode == "ambient" {
+		return ""
+	}
+	return p.Mesh.Kind
+}
+
 		f = &Flow{Client: client, Pod: pod, Hidden: hidden}
 		if p != nil && p.Owner.Kind != "" {
 			f.Workload = ShortKind(p.Owner.Kind) + "/" + p.Owner.Name

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -109,6 +110,61 @@ func TestSpreadLeavesOutWhatIsNoTraffic(t *testing.T) {
 	sp := view(s).Spread()
 	if sp.State != diagnose.SpreadEven || *sp.Rows[0].Conns != 1 || *sp.Rows[0].Rate != 5000 {
 		t.Errorf("%s, %d connections, %v bytes/s", sp.State, *sp.Rows[0].Conns, *sp.Rows[0].Rate)
+	}
+}
+
+// TestSpreadBehindASidecar: the server's sockets are the proxy's, by loopback or by the pod's own address, and no traffic of zero bytes.
+func TestSpreadBehindASidecar(t *testing.T) {
+	meshed := func(modes ...string) *diagnose.Snapshot {
+		s := measured(9000, 0, 0)
+		for i, mode := range modes {
+			if mode != "" {
+				s.Pods.Value[i].Mesh = diagnose.Mesh{Kind: "linkerd", Mode: mode}
+			}
+		}
+		return s
+	}
+	for name, s := range map[string]*diagnose.Snapshot{
+		"all": meshed("sidecar", "native-sidecar", "sidecar"), "one": meshed("", "sidecar", ""),
+	} {
+		sp := view(s).Spread()
+		n := map[string]int{"all": 3, "one": 1}[name]
+		want := fmt.Sprintf("%d of 3 ready pods are behind a proxy of their own (linkerd)", n)
+		if sp.State != diagnose.SpreadUnknown || sp.Statistic != nil || sp.Basis != "" || !strings.HasPrefix(sp.Note, want) || sp.Unseen != 0 {
+			t.Errorf("%s: %s by %q, note %q, %d unseen", name, sp.State, sp.Basis, sp.Note, sp.Unseen)
+		}
+		for i, r := range sp.Rows {
+			if hidden := s.Pods.Value[i].Mesh.In(); (r.Conns == nil) != hidden || (r.Rate == nil) != hidden {
+				t.Errorf("%s: %s: %v connections, rate %v", name, r.Pod, r.Conns, r.Rate)
+			}
+		}
+		for _, f := range sp.Flows {
+			if name == "all" || f.Pod == key("p2") {
+				t.Errorf("%s: flow %+v", name, f)
+			}
+		}
+		vd := diagnose.Run(s, diagnose.Options{}).Services[0].Verdict
+		if vd.State != diagnose.VerdictOK || !strings.Contains(vd.Headline, "cannot be measured: "+want) {
+			t.Errorf("%s: %+v", name, vd)
+		}
+	}
+	leaving := meshed("", "", "sidecar")
+	leaving.Slices.Value[0].Endpoints[2].Ready = false
+	if sp := view(leaving).Spread(); sp.State != diagnose.SpreadOnePod || sp.Note != "" || len(sp.Rows) != 3 {
+		t.Errorf("a pod on its way out: %s, note %q", sp.State, sp.Note)
+	}
+	if sp := view(meshed("ambient", "ambient", "ambient")).Spread(); sp.State != diagnose.SpreadOnePod || sp.Note != "" {
+		t.Errorf("ambient: %s, note %q", sp.State, sp.Note)
+	}
+	mixed := meshed("sidecar", "sidecar", "sidecar")
+	mixed.Pods.Value[0].Mesh.Kind = "istio"
+	if sp := view(mixed).Spread(); !strings.HasPrefix(sp.Note, "1 of 3 ready pods are behind a proxy of their own (istio)") || !strings.Contains(sp.Note, "; 2 of 3 ready pods") {
+		t.Errorf("two meshes: %q", sp.Note)
+	}
+	idle := meshed("sidecar", "sidecar", "sidecar")
+	idle.Sockets = diagnose.Fact[[]diagnose.SocketTable]{}
+	if sp := view(idle).Spread(); sp.Note != "" {
+		t.Errorf("sockets not asked for: %q", sp.Note)
 	}
 }
 

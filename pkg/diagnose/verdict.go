@@ -95,6 +95,8 @@ func judged(v *View, r ServiceReport, failOn Severity) Verdict {
 		return Verdict{VerdictUnknown, "cannot tell: " + cmp.Or(v.Slices.Reason, "the EndpointSlices were not asked for")}
 	case len(r.Findings) > 0 && r.Findings[0].Severity >= Medium:
 		return Verdict{VerdictOK, fmt.Sprintf("nothing at or above %s; worth a look: %s", failOn, r.Findings[0].Summary)}
+	case r.Spread.State == SpreadUnknown && r.Spread.Note != "":
+		return Verdict{VerdictOK, "no cause found in what was read; the spread cannot be measured: " + r.Spread.Note}
 	case r.Spread.State == SpreadIdle:
 		return Verdict{VerdictOK, fmt.Sprintf("no cause found; too little traffic in %.0f s to judge the spread", r.Spread.IntervalSeconds)}
 	case v.policyUnknown():

@@ -169,6 +169,7 @@ func many(r diagnose.Report) diagnose.Report {
 	svc := r.Services[0]
 	svc.Findings = nil
 	svc.Spread.Rows, svc.Spread.Flows, svc.Spread.Probes, svc.Spread.Unseen = nil, nil, nil, 3
+	svc.Spread.Note = "2 of 40 ready pods are behind a proxy of their own"
 	for i := range 40 {
 		conns, rate, cpu := 40-i, float64(40-i)*1234.5, int64(i)
 		row := diagnose.SpreadRow{Pod: diagnose.Key{Namespace: "default", Name: fmt.Sprintf("square-app-%02d", i)}, Node: fmt.Sprintf("n%d", i%3), Ready: i != 2, Conns: &conns, CPU: &cpu}
