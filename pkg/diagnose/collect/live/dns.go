@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// maxDNSPods bounds the DNS pods that are asked: enough for every cluster that autoscales CoreDNS by the usual table.
-	maxDNSPods = 50
 	// dnsWait bounds one question, however long API calls may take: it is what stub resolvers wait (resolv.conf(5)).
 	dnsWait = 5 * time.Second
 	// propagation is how long a disagreement may last before it counts: EndpointSlices reach a DNS pod by a watch.
@@ -116,11 +114,11 @@ func dnsPods(ctx context.Context, s *collect.Session, o Options) ([]dnsServer, e
 		s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: "pod " + k.String(), Status: diagnose.Status{Reason: "not ready, so it gets no questions"}})
 	}
 	slices.SortFunc(out, func(a, b dnsServer) int { return a.pod.Compare(b.pod) })
-	if n := len(out) - maxDNSPods; n > 0 {
+	if n := len(out) - o.MaxPods; n > 0 {
 		s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: fmt.Sprintf("%d more DNS pods", n), Status: diagnose.Status{
-			Reason: fmt.Sprintf("at most %d are asked", maxDNSPods),
+			Reason: fmt.Sprintf("at most %d are asked", o.MaxPods), Hint: "a quarter of --max-pods is for DNS pods",
 		}})
-		out = out[:maxDNSPods]
+		out = out[:o.MaxPods]
 	}
 	return out, nil
 }

@@ -36,8 +36,8 @@ type Options struct {
 	// DNSNamespace and DNSSelector find the cluster's DNS pods.
 	DNSNamespace string
 	DNSSelector  string
-	// MaxPods bounds the server pods that are looked into, for each way of looking and over all targets. What is below 1 counts as the
-	// default, here and in the other numbers.
+	// MaxPods bounds the pods that are talked to, over all targets: the DNS pods and server pods of port-forwards together (see Stages),
+	// and the server pods that get an ephemeral container. What is below 1 counts as the default, here and in the other numbers.
 	MaxPods int
 	// Image is the agent's image, for depths sockets and probe.
 	Image string
@@ -77,14 +77,27 @@ func (o Options) announce(text string) {
 
 // Stages returns what a depth adds to reading the API: nothing for static, DNS and ports for observe, and the agent for sockets
 // and probe. Ports are asked before sockets are read, so that the look itself is over when connections are counted.
+//
+// MaxPods bounds the streams of the first two together: a quarter of it is for DNS pods.
 func Stages(depth string, o Options) []collect.Stage {
+	if depth == collect.DepthStatic || depth == "" {
+		return nil
+	}
+	o = o.withDefaults()
+	dns, ports := o, o
+	dns.MaxPods = o.MaxPods / 4
+	ports.MaxPods = o.MaxPods - dns.MaxPods
+	observe := Ports(ports)
+	if dns.MaxPods > 0 {
+		observe = collect.Together(DNS(dns), observe)
+	}
 	switch depth {
 	case collect.DepthObserve:
-		return []collect.Stage{collect.Together(DNS(o), Ports(o))}
+		return []collect.Stage{observe}
 	case collect.DepthSockets:
-		return []collect.Stage{collect.Together(DNS(o), Ports(o)), Sockets(o)}
+		return []collect.Stage{observe, Sockets(o)}
 	case collect.DepthProbe:
-		return []collect.Stage{collect.Together(DNS(o), Ports(o)), Probe(o)}
+		return []collect.Stage{observe, Probe(o)}
 	}
 	return nil
 }

@@ -113,9 +113,10 @@ func countPods(work []podWork) string {
 	return fmt.Sprintf("%d pods in namespace %s", len(work), namespaces[0])
 }
 
-// socketPorts are all TCP ports of an endpoint, unless the Service is known to be something else than gRPC.
+// socketPorts are all TCP ports of an endpoint. A Service that is not judged to speak gRPC has none: what stays in a pod's spec for good is
+// not added on a guess.
 func socketPorts(v *diagnose.View, e diagnose.Endpoint) []int32 {
-	if v.GRPC().Level == diagnose.GRPCNo {
+	if !v.GRPC().Yes() {
 		return nil
 	}
 	var out []int32
