@@ -144,20 +144,20 @@ func (v *View) addSockets(s *Spread) {
 	ports := v.TargetPorts()
 	own := v.probeEnds()
 	flows := map[[2]string]*Flow{}
+	proxied := map[string]int{}
 	for i := range s.Rows {
 		row := &s.Rows[i]
-		t := v.table(row.Pod)
-		if t == nil {
-			if row.Ready {
-	proxied := map[string]int{}
-				s.Unseen++
-			}
 		if kind := v.sidecar(row.Pod); kind != "" {
 			if row.Ready {
 				proxied[kind]++
 			}
 			continue
 		}
+		t := v.table(row.Pod)
+		if t == nil {
+			if row.Ready {
+				s.Unseen++
+			}
 			continue
 		}
 		conns, rate := 0, 0.0
@@ -176,11 +176,6 @@ func (v *View) addSockets(s *Spread) {
 			s.IntervalSeconds = t.IntervalSeconds
 		}
 	}
-	for _, f := range flows {
-		s.Flows = append(s.Flows, *f)
-	}
-	slices.SortFunc(s.Flows, func(a, b Flow) int {
-		return cmp.Or(cmp.Compare(a.Client, b.Client), a.Pod.Compare(b.Pod))
 	for _, kind := range slices.Sorted(maps.Keys(proxied)) {
 		if s.Note != "" {
 			s.Note += "; "
@@ -188,14 +183,14 @@ func (v *View) addSockets(s *Spread) {
 		s.Note += fmt.Sprintf("%d of %d ready pods are behind a proxy of their own (%s): clients' connections end there, and the server's sockets show only what the proxy makes of them",
 			proxied[kind], s.readyRows(), kind)
 	}
+	for _, f := range flows {
+		s.Flows = append(s.Flows, *f)
+	}
+	slices.SortFunc(s.Flows, func(a, b Flow) int {
+		return cmp.Or(cmp.Compare(a.Client, b.Client), a.Pod.Compare(b.Pod))
 	})
 }
 
-func (v *View) addFlow(flows map[[2]string]*Flow, pod Key, so Socket) {
-	client, p, hidden := v.Peer(so.Remote.Addr())
-	id := [2]string{client, pod.String()}
-	f := flows[id]
-	if f == nil {
 // sidecar returns the mesh whose proxy sits in the pod itself, empty for none. Such a proxy takes the connections of clients on a port of its
 // own (Linkerd's 4143, Istio's 15006) and hands the calls on from inside the pod, so that the server's sockets say nothing about who calls or
 // how much. Istio's ambient proxy sits on the node and keeps the sockets as they were.
@@ -207,6 +202,11 @@ func (v *View) sidecar(k Key) string {
 	return p.Mesh.Kind
 }
 
+func (v *View) addFlow(flows map[[2]string]*Flow, pod Key, so Socket) {
+	client, p, hidden := v.Peer(so.Remote.Addr())
+	id := [2]string{client, pod.String()}
+	f := flows[id]
+	if f == nil {
 		f = &Flow{Client: client, Pod: pod, Hidden: hidden}
 		if p != nil && p.Owner.Kind != "" {
 			f.Workload = ShortKind(p.Owner.Kind) + "/" + p.Owner.Name
