@@ -164,6 +164,7 @@ func TestLaws(t *testing.T) {
 		laws.MachinePaths(machineFolders(t), mayNamePath),
 		laws.Dependencies("docs/design/dependencies.md", "## The project", directDependencies(t, ".")),
 		laws.Dependencies("docs/design/dependencies.md", "## The lab's driver", directDependencies(t, "test/lab")),
+		laws.Dependencies("docs/design/dependencies.md", "## The benchmarks", directDependencies(t, "bench")),
 		laws.Dependencies("docs/design/dependencies.md", "## Tools", append(toolModules(t, "tools"), toolModules(t, "tools/buf")...)),
 	}
 	for _, law := range all {
