@@ -62,14 +62,16 @@ const (
 
 // Summary is the Service in a few facts for the second line of the output.
 type Summary struct {
-	Type      string        `json:"type"` // ClusterIP, headless, NodePort, LoadBalancer, ExternalName
-	ClusterIP string        `json:"clusterIP,omitempty"`
-	Ports     []SummaryPort `json:"ports,omitempty"`
-	Ready     *int          `json:"ready,omitempty"` // nil when the slices are unknown
-	NotReady  int           `json:"notReady,omitempty"`
-	Nodes     int           `json:"nodes,omitempty"`
-	Zones     int           `json:"zones,omitempty"`
-	Mesh      string        `json:"mesh,omitempty"` // linkerd, istio; empty: none seen, when pods are known
+	Type      string `json:"type"` // ClusterIP, headless, NodePort, LoadBalancer, ExternalName
+	ClusterIP string `json:"clusterIP,omitempty"`
+	// ExternalName is the name that an ExternalName Service stands for; it has no endpoints.
+	ExternalName string        `json:"externalName,omitempty"`
+	Ports        []SummaryPort `json:"ports,omitempty"`
+	Ready        *int          `json:"ready,omitempty"` // nil when the slices are unknown, and for an ExternalName
+	NotReady     int           `json:"notReady,omitempty"`
+	Nodes        int           `json:"nodes,omitempty"`
+	Zones        int           `json:"zones,omitempty"`
+	Mesh         string        `json:"mesh,omitempty"` // linkerd, istio; empty: none seen, when pods are known
 }
 
 // SummaryPort is one port and where it leads.

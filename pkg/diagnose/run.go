@@ -181,6 +181,10 @@ func (v *View) summary() Summary {
 			Name: j.Port.Name, Port: j.Port.Port, Targets: v.PodPorts(j.Port), GRPC: j.Level == GRPCYes || j.Level == GRPCLikely,
 		})
 	}
+	if v.Service.Type == "ExternalName" {
+		s.ExternalName = v.Service.ExternalName
+		return s
+	}
 	if !v.Slices.Known() {
 		return s
 	}

@@ -61,7 +61,8 @@ type Statistic struct {
 
 // SpreadRow is one pod's part. Nil pointers are values that were not measured.
 type SpreadRow struct {
-	Pod   Key      `json:"pod"`
+	Pod   Key      `json:"pod"`           // zero for an endpoint that is no pod
+	IPs   []string `json:"ips,omitempty"` // the addresses of an endpoint that is no pod
 	Node  string   `json:"node,omitempty"`
 	Zone  string   `json:"zone,omitempty"`
 	Ready bool     `json:"ready"`
@@ -121,7 +122,11 @@ func (v *View) Spread() Spread {
 	s := Spread{State: SpreadUnknown}
 	for _, e := range v.endpoints {
 		if e.Ready || e.Serving {
-			s.Rows = append(s.Rows, SpreadRow{Pod: e.Pod, Node: e.Node, Zone: cmp.Or(e.Zone, v.Zone(e.Node)), Ready: e.Ready})
+			row := SpreadRow{Pod: e.Pod, Node: e.Node, Zone: cmp.Or(e.Zone, v.Zone(e.Node)), Ready: e.Ready}
+			if e.Pod == (Key{}) {
+				row.IPs = e.IPs
+			}
+			s.Rows = append(s.Rows, row)
 		}
 	}
 	v.addSockets(&s)

@@ -99,27 +99,35 @@ func judged(v *View, r ServiceReport, failOn Severity) Verdict {
 		return Verdict{VerdictOK, "no cause found in what was read; the spread cannot be measured: " + r.Spread.Note}
 	case r.Spread.State == SpreadIdle:
 		return Verdict{VerdictOK, fmt.Sprintf("no cause found; too little traffic in %.0f s to judge the spread", r.Spread.IntervalSeconds)}
-	case v.policyUnknown():
-		return Verdict{VerdictUnknown, fmt.Sprintf("no cause found, but whether the clients use all %d ready pods depends on their policy (the default, pick_first, does not); --sockets measures it",
-			len(v.Ready()))}
+	}
+	if words := v.policyUnknown(); words != "" {
+		return Verdict{VerdictUnknown, words}
 	}
 	return Verdict{VerdictOK, "no cause found in what was read; the spread itself was not measured (--sockets does)"}
 }
 
-// policyUnknown reports whether somebody may dial the pods by a headless name without a policy that was seen to balance.
-func (v *View) policyUnknown() bool {
-	clients := v.SiblingClients()
+// policyUnknown words what depends on a policy that was not seen; empty when nothing does. A policy matters only to those who dial a
+// headless name: behind a cluster IP each connection stays on one pod whatever the client chose.
+func (v *View) policyUnknown() string {
+	n := len(v.Ready())
 	if v.Service.Headless() {
-		clients = v.Clients()
-		if len(clients) == 0 {
-			return true
+		if clients := v.Clients(); len(clients) > 0 && !slices.ContainsFunc(clients, unknownPolicy) {
+			return ""
+		}
+		return fmt.Sprintf("no cause found, but whether the clients use all %d ready pods depends on their policy (the default, pick_first, does not); --sockets measures it", n)
+	}
+	for _, s := range v.siblings {
+		if s.Headless() && slices.ContainsFunc(v.clientsOf(func(t Target) bool { return t.Service == s.Key }), unknownPolicy) {
+			return fmt.Sprintf("no cause found here; clients found dial the headless svc/%s, and use all %d ready pods only with round_robin, which was not seen; --sockets measures it",
+				s.Name, n)
 		}
 	}
-	return slices.ContainsFunc(clients, func(c Client) bool {
-		return slices.ContainsFunc(c.Targets, func(t Target) bool {
-			return !c.Workload.Mesh.In() && t.Policy == "" && t.Scheme != "xds"
-		})
-	})
+	return ""
+}
+
+// unknownPolicy reports whether a client balances by itself, without a policy that was seen to do it.
+func unknownPolicy(c Client) bool {
+	return !c.Workload.Mesh.In() && slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Policy == "" && t.Scheme != "xds" })
 }
 
 func first(xs []string) string {

@@ -1,6 +1,7 @@
 package diagnose_test
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -120,6 +121,30 @@ func TestVerdict(t *testing.T) {
 			snap: healthy(3), change: func(s *diagnose.Snapshot) { s.Services.Value[0].Ports = nil },
 			state: diagnose.VerdictUnknown, words: "cannot tell whether it speaks gRPC: no port says so",
 		},
+		"headless, and a client without a policy": {
+			snap: dialledByTwin("", ""), change: func(s *diagnose.Snapshot) { s.Targets[0] = key("square-headless") }, state: diagnose.VerdictUnknown,
+			words: "no cause found, but whether the clients use all 3 ready pods depends on their policy (the default, pick_first, does not); --sockets measures it",
+		},
+		"headless, and nobody known": {
+			snap: dialledByTwin("", ""), change: func(s *diagnose.Snapshot) { s.Targets[0], s.Workloads.Value = key("square-headless"), nil }, state: diagnose.VerdictUnknown,
+			words: "no cause found, but whether the clients use all 3 ready pods depends on their policy (the default, pick_first, does not); --sockets measures it",
+		},
+		"headless, and round_robin": {
+			snap: dialledByTwin("", "round_robin"), change: func(s *diagnose.Snapshot) { s.Targets[0] = key("square-headless") }, state: diagnose.VerdictOK,
+			words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
+		},
+		"a cluster IP is no matter of policy": {
+			snap: dialledByTwin("", ""), state: diagnose.VerdictUnknown,
+			words: "no cause found here; clients found dial the headless svc/square-headless, and use all 3 ready pods only with round_robin, which was not seen; --sockets measures it",
+		},
+		"a cluster IP beside another": {
+			snap: dialledByTwin("10.96.0.8", ""), state: diagnose.VerdictOK,
+			words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
+		},
+		"a twin whose clients are seen to balance": {
+			snap: dialledByTwin("", "round_robin"), state: diagnose.VerdictOK,
+			words: "no cause found in what was read; the spread itself was not measured (--sockets does)",
+		},
 		"one pod": {snap: healthy(1), state: diagnose.VerdictOK, words: "one ready pod: nothing to balance"},
 		"too little traffic": {
 			snap: measured(10, 20), state: diagnose.VerdictOK, words: "no cause found; too little traffic in 2 s to judge the spread",
@@ -140,4 +165,20 @@ func TestVerdict(t *testing.T) {
 			}
 		})
 	}
+}
+
+// dialledByTwin has a second Service over the same three pods, headless unless it has an address, and one client that dials it.
+func dialledByTwin(clusterIP, policy string) *diagnose.Snapshot {
+	s := healthy(3)
+	twin := s.Services.Value[0]
+	twin.Key, twin.ClusterIPs = key("square-headless"), []string{cmp.Or(clusterIP, "None")}
+	s.Services.Value = append(s.Services.Value, twin)
+	slice := s.Slices.Value[0]
+	slice.Key, slice.Service = key("square-headless-1"), twin.Name
+	s.Slices.Value = append(s.Slices.Value, slice)
+	s.Workloads.Value = []diagnose.Workload{{Kind: "Deployment", Key: key("client"), Targets: []diagnose.Target{{
+		Container: "app", Source: "env", Name: "SQUARE_GRPC", Token: "dns:///square-headless:6565", Scheme: "dns", Host: "square-headless", Port: 6565,
+		Kind: diagnose.TargetService, Service: twin.Key, GRPC: true, Policy: policy,
+	}}}}
+	return s
 }

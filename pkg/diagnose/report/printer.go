@@ -170,10 +170,13 @@ type column struct {
 // maxCell bounds a cell's width; a pod's name is at most 63 characters where it is a host name too (RFC 1123).
 const maxCell = 64
 
-// table prints rows under titles. Columns without any content are left out.
+// table prints rows under titles. Columns without any content are left out. A row of one cell is a line of its own.
 func (p *printer) table(indent int, cols []column, rows [][]span) {
 	widths := make([]int, len(cols))
 	for _, r := range rows {
+		if len(r) < len(cols) {
+			continue
+		}
 		for i := range r {
 			r[i].text = p.cut(p.visible(r[i].text), maxCell)
 			widths[i] = max(widths[i], p.width(r[i].text))
@@ -184,6 +187,10 @@ func (p *printer) table(indent int, cols []column, rows [][]span) {
 		head[i] = span{faint, c.title}
 	}
 	for _, r := range append([][]span{head}, rows...) {
+		if len(r) < len(cols) {
+			p.prose(indent, nil, r[0].text)
+			continue
+		}
 		var line []span
 		for i, c := range cols {
 			if widths[i] == 0 {

@@ -185,6 +185,55 @@ func many(r diagnose.Report) diagnose.Report {
 	return diagnose.Report{Services: []diagnose.ServiceReport{svc}}
 }
 
+// TestQuietPodsOfMany holds that a table of many pods shows those that get nothing, and not only the busy ones.
+func TestQuietPodsOfMany(t *testing.T) {
+	svc := diagnose.ServiceReport{Key: diagnose.Key{Namespace: "default", Name: "s"}}
+	for i := range 60 {
+		conns, rate := 2, 1000.0+float64(i)
+		if i == 30 {
+			conns, rate = 0, 0
+		}
+		svc.Spread.Rows = append(svc.Spread.Rows, diagnose.SpreadRow{Pod: diagnose.Key{Name: fmt.Sprintf("p%02d", i)}, Ready: i != 31, Conns: &conns, Rate: &rate})
+	}
+	none := 0
+	svc.Spread.Rows = append(svc.Spread.Rows, diagnose.SpreadRow{Pod: diagnose.Key{Name: "gone"}, Conns: &none})
+	out := render(t, func(w io.Writer) error { return report.SpreadTable(w, svc, report.TextOptions{}) })
+	for _, want := range []string{"p59 ", "p52 ", "… 50 more pods (2 not ready), 0 to 2 connections, 1.0 kB/s to 1.1 kB/s", "p00 ", "p01 ", "p30 "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing:\n%s", want, out)
+		}
+	}
+	for _, bad := range []string{"p51 ", "p02 ", "gone"} {
+		if strings.Contains(out, bad) {
+			t.Errorf("%q is there:\n%s", bad, out)
+		}
+	}
+}
+
+// TestServiceWithoutPods holds that endpoints made by hand show their addresses, and an ExternalName what it stands for.
+func TestServiceWithoutPods(t *testing.T) {
+	snap, _ := pinned(t)
+	svc := &snap.Services.Value[0]
+	svc.Selector = nil
+	for i := range snap.Slices.Value {
+		for j := range snap.Slices.Value[i].Endpoints {
+			snap.Slices.Value[i].Endpoints[j].Pod = diagnose.Key{}
+		}
+	}
+	text := func() string {
+		r := diagnose.Run(snap, diagnose.Options{})
+		return render(t, func(w io.Writer) error { return report.Text(w, r, report.TextOptions{}) })
+	}
+	ip := snap.Slices.Value[0].Endpoints[0].Addresses[0]
+	if out := text(); !strings.Contains(out, ip) || strings.Contains(out, "(no pod)") {
+		t.Errorf("no %s in:\n%s", ip, out)
+	}
+	svc.Type, svc.ExternalName, svc.ClusterIPs, snap.Slices.Value = "ExternalName", "db.example.com", nil, nil
+	if out := text(); !strings.Contains(out, "ExternalName → db.example.com · port") || strings.Contains(out, "ready") || strings.Contains(out, "mesh") {
+		t.Errorf("the name is missing, or facts of pods are there:\n%s", out)
+	}
+}
+
 // denied is a run that saw nothing.
 func denied() diagnose.Report {
 	r := diagnose.Report{Status: diagnose.StatusPartial, Gaps: []diagnose.Gap{

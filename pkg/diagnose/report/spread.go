@@ -22,8 +22,12 @@ func SpreadTable(w io.Writer, r diagnose.ServiceReport, o TextOptions) error {
 	return write(w, p.out.Bytes())
 }
 
-// maxPods is how many pods a table shows without Wide; the others are one line.
-const maxPods = 12
+// maxPods is how many lines of pods a table shows without Wide. Of more pods the busiest and the quietest are shown, since
+// either tells what is wrong; those between them are one line.
+const (
+	maxPods  = 12
+	quietest = 3
+)
 
 // pods prints the pod table, busiest first.
 func (p *printer) pods(s diagnose.Spread) {
@@ -36,32 +40,52 @@ func (p *printer) pods(s diagnose.Spread) {
 	for _, r := range rows {
 		total += of(r)
 	}
-	shown := rows
+	if len(rows) == 1 {
+		total = 0 // no bar: there is nothing to compare it with
+	}
+	head, between, tail := rows, []diagnose.SpreadRow(nil), []diagnose.SpreadRow(nil)
 	if len(rows) > maxPods && !p.o.Wide {
-		shown = rows[:maxPods-1]
+		head, between, tail = ends(rows)
 	}
-	var cells [][]span
-	for _, r := range shown {
-		c := podCells(r)
-		if len(rows) > 1 {
-			c = append(c, p.share(of(r), total))
-		} else {
-			c = append(c, span{})
-		}
-		cells = append(cells, c)
+	cells := p.podRows(head, of, total)
+	if len(between) > 0 {
+		cells = append(cells, []span{txt("%s %s", p.more, summarise(between))})
 	}
+	cells = append(cells, p.podRows(tail, of, total)...)
 	p.blank()
 	cols := []column{{"POD", false}, {"NODE", false}, {"ZONE", false}, {"STATE", false}, {"CONNS", true}, {"BYTES/S", true}, {"CPU", true}, {"", false}}
 	p.table(4, cols, cells)
-	if rest := rows[len(shown):]; len(rest) > 0 {
-		p.prose(4, nil, p.more+" "+summarise(rest))
-	}
 	if s.Note != "" {
 		p.prose(4, nil, s.Note)
 	}
 	if s.Unseen > 0 {
 		p.prose(4, nil, fmt.Sprintf("the sockets of %s were not read", plural(s.Unseen, "ready pod")))
 	}
+}
+
+// ends splits rows, busiest first, into the busiest, those between, and the quietest that are ready: one that is not has
+// a reason to be quiet.
+func ends(rows []diagnose.SpreadRow) (head, between, tail []diagnose.SpreadRow) {
+	n := maxPods - 1 - quietest
+	head = rows[:n]
+	for _, r := range slices.Backward(rows[n:]) {
+		if r.Ready && len(tail) < quietest {
+			tail = append(tail, r)
+		} else {
+			between = append(between, r)
+		}
+	}
+	slices.Reverse(tail)
+	slices.Reverse(between)
+	return head, between, tail
+}
+
+func (p *printer) podRows(rows []diagnose.SpreadRow, of func(diagnose.SpreadRow) float64, total float64) [][]span {
+	var cells [][]span
+	for _, r := range rows {
+		cells = append(cells, append(podCells(r), p.share(of(r), total)))
+	}
+	return cells
 }
 
 func busier(a, b diagnose.SpreadRow) int {
@@ -93,7 +117,7 @@ func measure(s diagnose.Spread) func(diagnose.SpreadRow) float64 {
 }
 
 func podCells(r diagnose.SpreadRow) []span {
-	c := []span{txt("%s", cmp.Or(r.Pod.Name, "(no pod)")), txt("%s", r.Node), txt("%s", r.Zone), {}, {}, {}, {}}
+	c := []span{txt("%s", cmp.Or(r.Pod.Name, strings.Join(r.IPs, ", "), "(no pod)")), txt("%s", r.Node), txt("%s", r.Zone), {}, {}, {}, {}}
 	if !r.Ready {
 		c[3] = span{doubt, "not ready"}
 	}
@@ -109,20 +133,47 @@ func podCells(r diagnose.SpreadRow) []span {
 	return c
 }
 
+// summarise says how many rows there are, and between what their values lie.
 func summarise(rows []diagnose.SpreadRow) string {
-	conns, rate, cpu := 0.0, 0.0, 0.0
-	var known [3]bool
-	for _, r := range rows {
-		conns, rate, cpu = conns+value(r.Conns), rate+value(r.Rate), cpu+value(r.CPU)
-		known = [3]bool{known[0] || r.Conns != nil, known[1] || r.Rate != nil, known[2] || r.CPU != nil}
-	}
 	parts := []string{plural(len(rows), "more pod")}
-	for i, s := range []string{plural(int(conns), "connection"), quantity(rate) + "/s", fmt.Sprintf("%.0fm CPU", cpu)} {
-		if known[i] {
-			parts = append(parts, s)
+	if n := countNotReady(rows); n > 0 {
+		parts[0] += fmt.Sprintf(" (%d not ready)", n)
+	}
+	add := func(of func(diagnose.SpreadRow) (float64, bool), low func(float64) string, high func(float64) string) {
+		var xs []float64
+		for _, r := range rows {
+			if x, ok := of(r); ok {
+				xs = append(xs, x)
+			}
+		}
+		if len(xs) == 0 {
+			return
+		}
+		lo, hi := low(slices.Min(xs)), high(slices.Max(xs))
+		if slices.Min(xs) == slices.Max(xs) {
+			parts = append(parts, hi+" each")
+			return
+		}
+		parts = append(parts, lo+" to "+hi)
+	}
+	number := func(x float64) string { return fmt.Sprintf("%.0f", x) }
+	add(func(r diagnose.SpreadRow) (float64, bool) { return value(r.Conns), r.Conns != nil },
+		number, func(x float64) string { return plural(int(x), "connection") })
+	add(func(r diagnose.SpreadRow) (float64, bool) { return value(r.Rate), r.Rate != nil },
+		func(x float64) string { return quantity(x) + "/s" }, func(x float64) string { return quantity(x) + "/s" })
+	add(func(r diagnose.SpreadRow) (float64, bool) { return value(r.CPU), r.CPU != nil },
+		func(x float64) string { return number(x) + "m" }, func(x float64) string { return number(x) + "m CPU" })
+	return strings.Join(parts, ", ")
+}
+
+func countNotReady(rows []diagnose.SpreadRow) int {
+	n := 0
+	for _, r := range rows {
+		if !r.Ready {
+			n++
 		}
 	}
-	return strings.Join(parts, ", ")
+	return n
 }
 
 // statistic prints the number that the judgement rests on, with its sample.

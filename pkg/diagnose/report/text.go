@@ -117,10 +117,14 @@ func (p *printer) facts(s diagnose.Summary) string {
 		return ""
 	}
 	parts := []string{strings.TrimSpace(s.Type + " " + s.ClusterIP)}
+	if s.ExternalName != "" {
+		parts[0] += " " + p.arrow + " " + s.ExternalName
+	}
 	if len(s.Ports) > 0 {
 		parts = append(parts, p.ports(s.Ports))
 	}
 	switch {
+	case s.ExternalName != "":
 	case s.Ready == nil:
 		parts = append(parts, "endpoints not known")
 	default:
