@@ -162,8 +162,7 @@ func TestRunSortsAndFillsFindings(t *testing.T) {
 func TestRunTurnsAPanicIntoAFinding(t *testing.T) {
 	bug := fires("bug", diagnose.Critical)
 	bug.Run = func(v *diagnose.View) []diagnose.Finding {
-		var p *diagnose.Pod
-		return []diagnose.Finding{{Summary: p.Name}}
+		return []diagnose.Finding{{Summary: v.Pod(key("not-there")).Name}} // a nil pointer
 	}
 	rep, r := run(healthy(3), bug, fires("after", diagnose.Medium))
 	if len(r.Findings) != 2 || r.Findings[0].Check != "after" {

@@ -148,7 +148,6 @@ func TestHostileText(t *testing.T) {
 			for _, o := range []report.TextOptions{
 				{}, {Width: 80}, {Width: 1}, {Wide: true, Width: 100, Facts: snap}, {ASCII: true, Width: 80}, {Color: true, Wide: true, Facts: snap},
 			} {
-				o := o
 				for what, f := range map[string]func(io.Writer) error{
 					"text":     func(w io.Writer) error { return report.Text(w, r, o) },
 					"facts":    func(w io.Writer) error { return report.Text(w, diagnose.Run(snap, diagnose.Options{}), o) },
