@@ -45,7 +45,7 @@ func clientFaults() []fault {
 		{
 			check: "linkerd-headless", args: static,
 			objects: []any{server("backend"), service("backend", headless), client("caller", "dns:///backend:6565", sidecar("linkerd-proxy"))},
-			want:    finding{diagnose.High, diagnose.Configured, caller, []string{"Linkerd does not balance calls to a headless Service"}, "cluster IP"},
+			want:    finding{diagnose.Medium, diagnose.Inferred, caller, []string{"Linkerd does not balance calls to a headless Service"}, "cluster IP"},
 		},
 		{
 			check: "mesh-one-sided", name: "mesh-one-sided istio", args: static,

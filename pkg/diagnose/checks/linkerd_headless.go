@@ -46,9 +46,19 @@ func runLinkerdHeadless(v *diagnose.View) []diagnose.Finding {
 			Evidence: []string{
 				fmt.Sprintf("%s is in Linkerd and dials %s.", workload(v, c.Workload), dialsAll(bad[0].Targets)),
 				subject(v) + " is headless: the proxy sees a pod's address, and no Service whose pods it could choose from.",
-				"No policy was seen beside the target; if the client itself uses round_robin over all addresses, its calls are spread all the same.",
 			},
 			Fixes: linkerdFixes(v, bad),
+		}
+		ready := len(v.Ready())
+		switch seen := flowsOf(spread, c.Workload); {
+		case seen.total > 0 && ready > 1:
+			f.Confidence = diagnose.Observed
+			f.Evidence = append(f.Evidence, fmt.Sprintf("On the servers, %s.", seen.where(ready)))
+		case bad[0].Targets[0].Policy == "":
+			f.Severity, f.Confidence = diagnose.Medium, diagnose.Inferred
+			f.Evidence = append(f.Evidence, "No policy was seen beside the target; if the client itself uses round_robin over all addresses, its calls are spread all the same.")
+		default:
+			f.Evidence = append(f.Evidence, "Beside the target stands the policy "+bad[0].Targets[0].Policy+", which uses one address.")
 		}
 		out = append(out, doubt(f, bad[0], spread))
 	}
