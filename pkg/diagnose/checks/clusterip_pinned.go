@@ -65,7 +65,7 @@ type pinned struct {
 
 // pinnedClient is one client whose connections stay where they were dealt.
 type pinnedClient struct {
-	workload   diagnose.Workload
+	client     diagnose.Client
 	ref        string
 	sentence   string
 	unsure     bool // whether a proxy balances its requests is not known
@@ -84,7 +84,7 @@ func (p *pinned) add(c diagnose.Client) {
 	if how == pathRequest || how == pathOwn || seen.pooled(p.ready) {
 		return
 	}
-	out := pinnedClient{workload: c.Workload, ref: workload(p.view, c.Workload), severity: diagnose.Critical, confidence: diagnose.Configured}
+	out := pinnedClient{client: c, ref: workload(p.view, c.Workload), severity: diagnose.Critical, confidence: diagnose.Configured}
 	out.sentence = out.ref + " dials " + dialsAll(c.Targets)
 	switch {
 	case how == pathUnsure, how == pathOwnUnsure:
@@ -140,7 +140,11 @@ func (p *pinned) known() []diagnose.Finding {
 		stays = "may stay"
 	}
 	f.Summary = fmt.Sprintf("each connection of %s %s on 1 of %d ready pods: a ClusterIP balances connections, not calls", list(who), stays, len(p.ready))
-	if p.prove(&f) && f.Severity == diagnose.Critical {
+	proved := p.prove(&f)
+	if skewed(p.spread) && !p.meshedPeers() {
+		f.Severity = diagnose.Critical
+	}
+	if proved && f.Severity == diagnose.Critical {
 		f.Confidence = diagnose.Observed
 	}
 	if p.even() {
@@ -164,7 +168,7 @@ func (p *pinned) ownResolvers(f diagnose.Finding, who []string) []diagnose.Findi
 	}
 	f.Evidence = append(f.Evidence, "Without a policy by its side a gRPC client takes pick_first, which uses one address of those that it is given.")
 	for _, c := range p.cases {
-		fix := lookAt(c.workload)
+		fix := lookAt(c.client.Workload)
 		fix.Title = "let " + c.ref + " choose round_robin, by its configuration or in its code"
 		f.Fixes = append(f.Fixes, fix)
 	}
@@ -245,13 +249,26 @@ func because(reason string) string {
 	return " (" + reason + ")"
 }
 
+// fixes puts the mesh first where there is one already.
 func (p *pinned) fixes() []diagnose.Fix {
 	maxAge := fixMaxAge(p.view, "It only deals the connections anew: between two deals each client still keeps to one pod.")
-	if n, kind := p.view.ServerMeshed(); n > 0 {
-		return []diagnose.Fix{fixMesh(p.view, "bring the clients into "+meshName(kind)+" as well"), fixHeadless(p.view), maxAge}
+	var out []diagnose.Fix
+	outside := len(p.cases) == 0
+	for _, c := range p.cases {
+		if !c.client.Workload.Mesh.In() {
+			outside = true
+			continue
+		}
+		if f, ok := fixOwnMesh(p.view, c.client); ok && !slices.ContainsFunc(out, func(o diagnose.Fix) bool { return o.Title == f.Title }) {
+			out = append(out, f)
+		}
 	}
-	if meshed(p.view.Clients()) {
-		return []diagnose.Fix{fixMesh(p.view, "let the clients' mesh see and balance the requests"), fixHeadless(p.view), maxAge}
+	n, kind := p.view.ServerMeshed()
+	switch {
+	case !outside:
+		return append(out, fixHeadless(p.view), maxAge)
+	case n > 0:
+		return append(out, fixMesh(p.view, "bring the clients into "+meshName(kind)+" as well"), fixHeadless(p.view), maxAge)
 	}
-	return []diagnose.Fix{fixHeadless(p.view), fixMesh(p.view, "bring the clients into a mesh"), maxAge}
+	return append(out, fixHeadless(p.view), fixMesh(p.view, "bring the clients into a mesh"), maxAge)
 }

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -33,9 +34,52 @@ func fixHeadless(v *diagnose.View) diagnose.Fix {
 	return strategy(v, diagnose.StrategyHeadless, title, caveats...)
 }
 
+// fixMesh brings the clients into the mesh that was seen. Where none was, the command names one, since it could not choose.
 func fixMesh(v *diagnose.View, title string) diagnose.Fix {
-	return strategy(v, diagnose.StrategyMesh, title,
+	f := strategy(v, diagnose.StrategyMesh, title,
 		"The clients have to dial the ClusterIP Service, in plaintext: the proxy balances only requests that it can read.")
+	if !meshSeen(v) {
+		f.Commands[0].Args = append(f.Commands[0].Args, "--mesh", "linkerd")
+		f.Caveats = append(f.Caveats, "No mesh was seen in reach: one has to be installed first, Linkerd or Istio, and is named by --mesh.")
+	}
+	return f
+}
+
+func meshSeen(v *diagnose.View) bool {
+	return slices.ContainsFunc(v.Pods.Value, func(p diagnose.Pod) bool { return p.Mesh.In() }) ||
+		slices.ContainsFunc(v.Workloads.Value, func(w diagnose.Workload) bool { return w.Mesh.In() })
+}
+
+// fixOwnMesh lets the proxy that a client has see its calls; false when the client's configuration or the servers' does not say what
+// keeps it from that.
+func fixOwnMesh(v *diagnose.View, c diagnose.Client) (diagnose.Fix, bool) {
+	w := c.Workload
+	kind := meshName(w.Mesh.Kind)
+	if port, ok := skipped(v, c); ok {
+		annotation := "config.linkerd.io/skip-outbound-ports"
+		if w.Mesh.Kind == "istio" {
+			annotation = "traffic.sidecar.istio.io/excludeOutboundPorts"
+		}
+		cmd := kubectl(w.Namespace, "edit", w.Ref())
+		cmd.Note = fmt.Sprintf("annotation %s of its pods, now %s: take port %d out", annotation, strings.Join(w.Mesh.SkipOutbound, ","), port)
+		return diagnose.Fix{Title: "let " + kind + " see the calls of " + w.Ref() + " again", Commands: []diagnose.Command{cmd}}, true
+	}
+	if w.Mesh.Mode == "ambient" {
+		cmd := kubectl(v.Service.Namespace, "get", "gateways.gateway.networking.k8s.io")
+		cmd.Note = "a waypoint serves the Service, or its namespace, that names it by the label istio.io/use-waypoint"
+		return diagnose.Fix{Title: "put a waypoint in front of the Service: it balances requests", Commands: []diagnose.Command{cmd}}, true
+	}
+	pod, port, ok := opaque(v)
+	if !ok {
+		return diagnose.Fix{}, false
+	}
+	o := pod.Owner
+	if o.Name == "" {
+		o = diagnose.Owner{Kind: "Pod", Name: pod.Name}
+	}
+	cmd := kubectl(pod.Namespace, "edit", ownerRef(o))
+	cmd.Note = fmt.Sprintf("annotation config.linkerd.io/opaque-ports of its pods, now %s: take port %d out", strings.Join(pod.Mesh.Opaque, ","), port)
+	return diagnose.Fix{Title: "let " + kind + " look into the calls again", Commands: []diagnose.Command{cmd}}, true
 }
 
 func fixMaxAge(v *diagnose.View, caveats ...string) diagnose.Fix {

@@ -86,14 +86,10 @@ func pathOf(v *diagnose.View, c diagnose.Client) (path, string) {
 	if m.Mode == "ambient" {
 		return pathUnsure, "in Istio's ambient mode only a waypoint balances requests, and whether one serves this Service is not known"
 	}
-	for _, t := range c.Targets {
-		for _, port := range dialled(v, t) {
-			if portListed(m.SkipOutbound, port) {
-				return pathDirect, fmt.Sprintf("it is in %s, but port %d is set to skip its proxy", meshName(m.Kind), port)
-			}
-		}
+	if port, ok := skipped(v, c); ok {
+		return pathDirect, fmt.Sprintf("it is in %s, but port %d is set to skip its proxy", meshName(m.Kind), port)
 	}
-	if port, ok := opaque(v); ok {
+	if _, port, ok := opaque(v); ok {
 		return pathConnection, fmt.Sprintf("it is in %s, but port %d is opaque to the proxy, which then balances connections only", meshName(m.Kind), port)
 	}
 	if pod, port, ok := ownTLS(v); ok {
@@ -115,18 +111,30 @@ func dialled(v *diagnose.View, t diagnose.Target) []int32 {
 	return out
 }
 
-// opaque returns a gRPC port that the mesh of the server pods was told not to look into.
-func opaque(v *diagnose.View) (int32, bool) {
-	for _, p := range v.GRPCPorts() {
-		for _, n := range append(v.PodPorts(p), p.Port) {
-			for _, e := range v.Ready() {
-				if pod := v.Pod(e.Pod); pod != nil && portListed(pod.Mesh.Opaque, n) {
-					return n, true
-				}
+// skipped returns a port that a client dials past its own proxy.
+func skipped(v *diagnose.View, c diagnose.Client) (int32, bool) {
+	for _, t := range c.Targets {
+		for _, port := range dialled(v, t) {
+			if portListed(c.Workload.Mesh.SkipOutbound, port) {
+				return port, true
 			}
 		}
 	}
 	return 0, false
+}
+
+// opaque returns a gRPC port that the mesh of a server pod was told not to look into.
+func opaque(v *diagnose.View) (*diagnose.Pod, int32, bool) {
+	for _, p := range v.GRPCPorts() {
+		for _, n := range append(v.PodPorts(p), p.Port) {
+			for _, e := range v.Ready() {
+				if pod := v.Pod(e.Pod); pod != nil && portListed(pod.Mesh.Opaque, n) {
+					return pod, n, true
+				}
+			}
+		}
+	}
+	return nil, 0, false
 }
 
 // ownTLS returns a pod whose application answered with TLS of its own on a gRPC port.
