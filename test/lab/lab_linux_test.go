@@ -350,7 +350,7 @@ func (d *driver) testInterruptedUp(t *testing.T, before machine) {
 		t.Fatal(err)
 	}
 	if code := end(); code != 130 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code %d, want that of an interrupted program", code)
 	}
 	nothingLeft(t, d, before)
 }

@@ -53,11 +53,12 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintf(streams.Err, "lab: %v\n", err)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
+		fmt.Fprintln(streams.Err, "lab: interrupted")
 		return exitInterrupted
-	case !begun:
+	}
+	fmt.Fprintf(streams.Err, "lab: %v\n", err)
+	if !begun {
 		return exitUsage
 	}
 	return exitFailure

@@ -145,8 +145,13 @@ func TestWaitThatGivesUpShowsTheLog(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("it took longer than 1ms"))
 	defer cancel()
-	err := l.wait(ctx, "n1", func() bool { return false })
+	err := l.wait(ctx, &state.Cluster{}, "n1", func() bool { return false })
 	if err == nil || !strings.Contains(err.Error(), "it took longer than 1ms") || !strings.HasSuffix(err.Error(), "the reason") {
+		t.Errorf("error %v", err)
+	}
+	dead := &state.Cluster{Processes: map[string]proc.ID{"n1": {PID: 1 << 30, Start: 1}}}
+	err = l.wait(t.Context(), dead, controlPlaneName, func() bool { return false })
+	if err == nil || !strings.HasPrefix(err.Error(), "n1 has ended") || !strings.HasSuffix(err.Error(), "the reason") {
 		t.Errorf("error %v", err)
 	}
 	if got := l.logTail("n1", 2); got != "two\nthe reason" {
