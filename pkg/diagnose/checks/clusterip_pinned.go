@@ -125,7 +125,7 @@ func (p *pinned) known() []diagnose.Finding {
 	var who []string
 	for _, c := range p.cases {
 		f.Evidence = append(f.Evidence, c.sentence)
-		if c.own == own {
+		if c.own == own && c.unsure == p.cases[0].unsure {
 			who = append(who, c.ref)
 		}
 		if c.severity == f.Severity && (c.confidence == diagnose.Observed || f.Confidence == diagnose.Inferred) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -227,8 +228,9 @@ func retargetAll(cs []diagnose.Client, title string, to func(diagnose.Target) ai
 	f := diagnose.Fix{Title: title}
 	for _, c := range cs {
 		for _, t := range c.Targets {
-			if cmd, ok := retarget(c.Workload, t, to(t)); ok {
-				f.Commands = append(f.Commands, cmd)
+			cmd, ok := retarget(c.Workload, t, to(t))
+			if ok && !slices.ContainsFunc(f.Commands, func(o diagnose.Command) bool { return reflect.DeepEqual(o, cmd) }) {
+				f.Commands = append(f.Commands, cmd) // one key of a ConfigMap may feed several variables
 			}
 		}
 	}
