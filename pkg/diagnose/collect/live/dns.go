@@ -55,21 +55,17 @@ func askDNS(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, o 
 	}
 	group.Wait()
 	var all []diagnose.DNSAnswer
-	var failed []diagnose.Status
+	missing := misses{fact: diagnose.FactDNS}
 	for i, err := range fails {
 		all = append(all, answers[i]...)
 		if err != nil {
-			failed = append(failed, statusOf(err))
-			s.Gap(diagnose.Gap{Fact: diagnose.FactDNS, Subject: "pod " + servers[i].pod.String(), Status: statusOf(err)})
+			missing.add(servers[i].pod, statusOf(err))
 		}
 	}
 	if len(all) == 0 {
-		st := worst(failed)
-		if aboutRoles(st) {
-			st.Reason = "may not port-forward in " + o.DNSNamespace
-		}
-		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: st}
+		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: missing.status("may not port-forward in " + o.DNSNamespace)}
 	}
+	missing.note(s)
 	slices.SortFunc(all, func(a, b diagnose.DNSAnswer) int {
 		return cmp.Or(a.Server.Compare(b.Server), cmp.Compare(a.Round, b.Round), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
 	})

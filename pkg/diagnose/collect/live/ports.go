@@ -50,25 +50,18 @@ func askPorts(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, 
 	}
 	group.Wait()
 	var all []diagnose.PortProbe
-	var failed []diagnose.Status
+	missing := misses{fact: diagnose.FactPorts}
 	for i, f := range fails {
 		all = append(all, probes[i]...)
-		if f.State == "" {
-			continue
+		if f.State == diagnose.Failed && ctx.Err() == nil && bctx.Err() != nil {
+			f.Reason, f.Hint = errPortsBudget.Error(), ""
 		}
-		if ctx.Err() == nil && bctx.Err() != nil && f.State == diagnose.Failed {
-			f = diagnose.Status{State: diagnose.Failed, Reason: errPortsBudget.Error()}
-		}
-		s.Gap(diagnose.Gap{Fact: diagnose.FactPorts, Subject: "pod " + work[i].pod.String(), Status: f})
-		failed = append(failed, f)
+		missing.add(work[i].pod, f)
 	}
-	if len(all) == 0 && len(failed) > 0 {
-		st := worst(failed)
-		if aboutRoles(st) {
-			st.Reason = "may not port-forward in " + work[0].pod.Namespace
-		}
-		return diagnose.Fact[[]diagnose.PortProbe]{Status: st}
+	if len(all) == 0 {
+		return diagnose.Fact[[]diagnose.PortProbe]{Status: missing.status("may not port-forward in " + work[0].pod.Namespace)}
 	}
+	missing.note(s)
 	return diagnose.Know(all)
 }
 

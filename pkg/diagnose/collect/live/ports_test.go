@@ -154,8 +154,8 @@ func TestPortsAllDenied(t *testing.T) {
 	w := newWorld(t)
 	w.srv.Fail(kubetest.Fault{Sub: "portforward", Status: 403})
 	snap := w.run(t, context.Background(), live.Ports(w.options()))
-	if snap.Ports.State != diagnose.Denied || snap.Ports.Reason != "may not port-forward in default" || snap.Ports.Hint == "" {
-		t.Errorf("%+v", snap.Ports.Status)
+	if snap.Ports.State != diagnose.Denied || snap.Ports.Reason != "may not port-forward in default" || snap.Ports.Hint == "" || len(snap.Gaps) != 0 {
+		t.Errorf("%+v, gaps %+v: the group says it for all", snap.Ports.Status, snap.Gaps)
 	}
 }
 

@@ -40,6 +40,12 @@ func Probe(o Options) collect.Stage {
 		p := &probing{s: s, snap: snap, o: o}
 		p.sockets = func() { p.socketErr = Sockets(o)(ctx, s, snap) }
 		snap.Sockets.Status = diagnose.Status{State: diagnose.Failed, Reason: "interrupted before the sockets were read"}
+		if err := p.resolve(ctx); err != nil { // a name mistyped is no reason to place anything
+			st := statusOf(err)
+			snap.Probes = diagnose.Fact[[]diagnose.ProbeRun]{Status: st}
+			snap.Sockets.Status = diagnose.Status{State: diagnose.Failed, Reason: "not read, since no probe can be sent: " + st.Reason, Hint: st.Hint}
+			return ctx.Err()
+		}
 		groups, nothing := probeGroups(s, snap, o)
 		p.run(ctx, groups)
 		switch {
@@ -148,12 +154,21 @@ type probing struct {
 	s         *collect.Session
 	snap      *diagnose.Snapshot
 	o         Options
+	from      diagnose.Key // the pod to send from; zero for a short-lived one
 	sockets   func()
 	socketErr error
 
 	runs   []diagnose.ProbeRun
 	good   int
 	failed []diagnose.Status
+}
+
+// resolve finds the pod that Options.From means.
+func (p *probing) resolve(ctx context.Context) (err error) {
+	if p.o.From != nil {
+		p.from, err = podOf(ctx, p.s, p.snap, *p.o.From)
+	}
+	return err
 }
 
 // run probes one group after the other and reads the sockets in the innermost place, where the connections of all groups are open.
@@ -238,10 +253,7 @@ func (p *probing) args(targets []probeTarget, measure, hold time.Duration) []str
 func (p *probing) place(ctx context.Context, args []string, life time.Duration) (run agentRun, clean func(), err error) {
 	none := func() {}
 	if p.o.From != nil {
-		run.pod, err = podOf(ctx, p.s, p.snap, *p.o.From)
-		if err != nil {
-			return run, none, err
-		}
+		run.pod = p.from
 		p.o.announce(fmt.Sprintf("adding an ephemeral container (%s) to pod %s to send %d calls of each kind; it ends by itself, its entry stays in the pod's spec",
 			p.o.Image, run.pod, p.o.Calls))
 		run.container, err = attach(ctx, p.s, run.pod, p.o.Image, args)

@@ -229,11 +229,15 @@ func TestProbeFrom(t *testing.T) {
 			o := w.options()
 			o.From = &c.ref
 			snap := w.run(t, context.Background(), live.Probe(o))
-			if asked(w.srv, "create", "") != 0 || !snap.Sockets.Known() {
+			if asked(w.srv, "create", "") != 0 || snap.Sockets.Known() != (c.reason == "") {
 				t.Errorf("%d pods made, sockets %+v", asked(w.srv, "create", ""), snap.Sockets.Status)
 			}
 			if c.reason != "" {
 				contains(t, "reason", snap.Probes.Reason, c.reason)
+				contains(t, "reason", snap.Sockets.Reason, c.reason)
+				if len(w.nodes.Agents()) != 0 || w.said() != "" {
+					t.Errorf("something was placed: %+v", w.nodes.Agents())
+				}
 				return
 			}
 			if !snap.Probes.Known() || !strings.HasPrefix(snap.Probes.Value[0].From.Name, c.ref.Name) {

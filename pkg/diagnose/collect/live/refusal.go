@@ -136,20 +136,48 @@ func statusOf(err error) diagnose.Status {
 	return diagnose.Status{State: diagnose.Failed, Reason: clip(err.Error())}
 }
 
+// misses are the pods of one group of facts that could not be seen. They are gaps when others could, and the group's own status when
+// none was seen.
+type misses struct {
+	fact     diagnose.FactName
+	pods     []diagnose.Key
+	statuses []diagnose.Status
+}
+
+// add notes a pod; a status that says nothing is passed over.
+func (m *misses) add(pod diagnose.Key, st diagnose.Status) {
+	if st.State != "" {
+		m.pods, m.statuses = append(m.pods, pod), append(m.statuses, st)
+	}
+}
+
+func (m *misses) note(s *collect.Session) {
+	for i, st := range m.statuses {
+		s.Gap(diagnose.Gap{Fact: m.fact, Subject: "pod " + m.pods[i].String(), Status: st})
+	}
+}
+
+// status words that nothing was seen. denied, when it is not empty, is said instead of one pod's refusal by RBAC.
+func (m *misses) status(denied string) diagnose.Status {
+	st := worst(m.statuses)
+	if denied != "" && st.State == diagnose.Denied && strings.HasPrefix(st.Reason, "may not ") { // collect's words for RBAC
+		st.Reason = denied
+	}
+	return st
+}
+
 // worst is the status of a group of which nothing could be seen: denied when everything was refused, else the first that failed
 // otherwise.
 func worst(fails []diagnose.Status) diagnose.Status {
+	if len(fails) == 0 {
+		return diagnose.Status{State: diagnose.Failed, Reason: "nothing was asked"}
+	}
 	for _, f := range fails {
 		if f.State != diagnose.Denied {
 			return f
 		}
 	}
 	return fails[0]
-}
-
-// aboutRoles tells RBAC's refusal from admission's.
-func aboutRoles(st diagnose.Status) bool {
-	return st.State == diagnose.Denied && strings.HasPrefix(st.Reason, "may not ")
 }
 
 // maxClip bounds text of another party in a reason, in bytes.

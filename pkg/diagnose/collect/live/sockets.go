@@ -73,19 +73,19 @@ func readSockets(ctx context.Context, s *collect.Session, snap *diagnose.Snapsho
 // tables puts together what was read. A pod that failed keeps its place, with the reason.
 func tables(s *collect.Session, reads []tableRead) diagnose.Fact[[]diagnose.SocketTable] {
 	var out []diagnose.SocketTable
-	var failed []diagnose.Status
+	missing := misses{fact: diagnose.FactSockets}
 	for _, r := range reads {
 		if r.err != nil {
 			st := statusOf(r.err)
 			r.table.Error = st.Reason
-			failed = append(failed, st)
-			s.Gap(diagnose.Gap{Fact: diagnose.FactSockets, Subject: "pod " + r.work.pod.String(), Status: st})
+			missing.add(r.work.pod, st)
 		}
 		out = append(out, r.table)
 	}
-	if len(failed) == len(reads) {
-		return diagnose.Fact[[]diagnose.SocketTable]{Status: worst(failed)}
+	if len(missing.statuses) == len(reads) {
+		return diagnose.Fact[[]diagnose.SocketTable]{Status: missing.status("")}
 	}
+	missing.note(s)
 	return diagnose.Know(out)
 }
 
