@@ -2,9 +2,11 @@ package live
 
 import (
 	"cmp"
+	"context"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/internal/agent/calls"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
 )
 
@@ -87,9 +89,9 @@ func Stages(depth string, o Options) []collect.Stage {
 	dns, ports := o, o
 	dns.MaxPods = o.MaxPods / 4
 	ports.MaxPods = o.MaxPods - dns.MaxPods
-	observe := Ports(ports)
-	if dns.MaxPods > 0 {
-		observe = collect.Together(DNS(dns), observe)
+	observe := collect.Together(DNS(dns), Ports(ports))
+	if dns.MaxPods == 0 {
+		observe = collect.Together(noDNS, Ports(ports))
 	}
 	switch depth {
 	case collect.DepthObserve:
@@ -99,5 +101,11 @@ func Stages(depth string, o Options) []collect.Stage {
 	case collect.DepthProbe:
 		return []collect.Stage{observe, Probe(o)}
 	}
+	return nil
+}
+
+// noDNS says why DNS is not asked.
+func noDNS(_ context.Context, _ *collect.Session, snap *diagnose.Snapshot) error {
+	snap.DNS = diagnose.Unknown[[]diagnose.DNSAnswer](diagnose.NotAsked, "a quarter of --max-pods is for DNS pods, and that is none", "--max-pods 4 or more")
 	return nil
 }

@@ -34,7 +34,7 @@ func Sockets(o Options) collect.Stage {
 func readSockets(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, o Options) diagnose.Fact[[]diagnose.SocketTable] {
 	work, left := choosePods(snap, o.MaxPods, socketPorts)
 	if len(work) == 0 {
-		return diagnose.Unknown[[]diagnose.SocketTable](diagnose.NotAsked, "no ready pod to read sockets of", "")
+		return diagnose.Unknown[[]diagnose.SocketTable](diagnose.NotAsked, "no ready pod of a Service that is judged to speak gRPC", "--assume-grpc reads all the same")
 	}
 	noteLeft(s, diagnose.FactSockets, left, o.MaxPods)
 	o.announce(fmt.Sprintf("adding an ephemeral container (%s) to %s to read socket tables for %s; it ends by itself, its entry stays in the pod's spec",
