@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -111,6 +113,9 @@ func (a *app) table(ctx context.Context, command string, f tableFlags, args []st
 	snap, v, cause := a.gatherOne(ctx, command, o)
 	if v == nil {
 		return cause
+	}
+	if st := snap.Probes.Status; command == "probe" && !st.Known() && cause == nil {
+		return couldNot(errors.New(cmp.Or(st.Reason, "no probe was run")), st.Hint)
 	}
 	r := diagnose.Run(snap, diagnose.Options{}).Services[0]
 	if f.output == "json" || f.output == "yaml" {
