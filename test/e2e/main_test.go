@@ -109,18 +109,18 @@ func prepare(ctx context.Context) (func(), error) {
 	return undo, sweep(ctx, c.client)
 }
 
-// builtPlugin names a binary to test instead of building one; the images are
-// taken to be on the nodes then. It saves the time of all builds while one
-// works on a test.
+// builtPlugin names a binary to test instead of building one; the images'
+// archives are taken as they are then. It saves the time of all builds while
+// one works on a test.
 const builtPlugin = "GRPCLB_E2E_PLUGIN"
 
 // build makes the plugin and the images, and gets these onto the nodes.
 func (c *cluster) build(ctx context.Context) error {
 	commands := [][]string{{"go", "build", "-o", c.plugin, "./cmd/kubectl-grpclb"}, testbed.BuildCommand(testbed.Examples, testbed.Agent)}
-	commands = append(commands, c.bed.LoadCommands(testbed.Examples.Archive, testbed.Agent.Archive)...)
 	if built := os.Getenv(builtPlugin); built != "" {
 		c.plugin, commands = built, nil
 	}
+	commands = append(commands, c.bed.LoadCommands(testbed.Examples.Archive, testbed.Agent.Archive)...)
 	c.bed.Path = append([]string{filepath.Dir(c.plugin)}, c.bed.Path...)
 	for _, argv := range commands {
 		if err := c.do(ctx, argv); err != nil {

@@ -61,7 +61,7 @@ func newSoloSpace(t *testing.T) *space {
 	if stand == nil {
 		t.Skip(why)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
 	ns, err := stand.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "grpclb-e2e-", Labels: map[string]string{ownerLabel: ownerValue},
@@ -90,8 +90,8 @@ func (s *space) remove() {
 func (s *space) inventory(ctx context.Context) string {
 	var out bytes.Buffer
 	for _, args := range [][]string{
-		{"get", "pods,services,endpointslices", "-o", "wide"},
-		{"get", "events", "--sort-by=.lastTimestamp"},
+		{"get", "pods,endpointslices", "-o", "wide"},
+		{"get", "events", "--field-selector", "type=Warning"},
 	} {
 		cmd := s.bed.Command(ctx, s.bed.Kubectl(append(args, "-n", s.ns)...)...)
 		cmd.Stdout, cmd.Stderr = &out, &out
@@ -170,7 +170,7 @@ func (s *space) eventually(what string, within time.Duration, done func() (ok bo
 }
 
 // startTime is how long pods may take to become ready on a small, busy machine.
-const startTime = 2 * time.Minute
+const startTime = 3 * time.Minute
 
 // rollout waits until Deployments run what they should, and nothing else.
 func (s *space) rollout(names ...string) {

@@ -54,7 +54,7 @@ func TestSquare(t *testing.T) {
 			t.Errorf("the report does not say %q", want)
 		}
 	}
-	for _, want := range []string{"creating a short-lived pod", "it is deleted afterwards", "adding an ephemeral container", "stays in the pod's spec"} {
+	for _, want := range []string{"creating the short-lived pod", "it is deleted afterwards", "adding an ephemeral container", "stays in the pod's spec"} {
 		if !strings.Contains(text.stderr, want) {
 			t.Errorf("it was not announced: %q", want)
 		}
