@@ -53,6 +53,7 @@ func TestCluster(t *testing.T) {
 	t.Run("status", d.testStatus)
 	t.Run("up with other options is refused", d.testOtherOptions)
 	t.Run("an image of one's own", d.testImage)
+	t.Run("a pod before its image", d.testImageLater)
 	t.Run("names and routes end at the lab's edge", d.testNoWayOut)
 	t.Run("metrics", d.testMetrics)
 	t.Run("cut and mend", d.testCut)
@@ -204,6 +205,20 @@ func (d *driver) testImage(t *testing.T) {
 	if out := d.kubectl(t, "logs", "self"); !strings.Contains(out, "A real Kubernetes cluster") {
 		t.Errorf("it printed %q", out)
 	}
+}
+
+// testImageLater starts a pod whose image is not there yet: that is told at
+// once, and the pod starts soon after the image is loaded.
+func (d *driver) testImageLater(t *testing.T) {
+	archive := filepath.Join(t.TempDir(), "later.tar")
+	d.run(t, "image", "--name", "lab.test/later:dev", "--entrypoint", "/lab", "--cmd", "help", "-o", archive, d.bin+"=/lab")
+	d.kubectl(t, "run", "later", "--image=lab.test/later:dev", "--restart=Never")
+	eventually(t, "the kubelet says that the image is missing", func() bool {
+		reason := d.kubectl(t, "get", "pod", "later", "-o", "jsonpath={.status.containerStatuses[*].state.waiting.reason}")
+		return reason == "ErrImagePull" || reason == "ImagePullBackOff"
+	})
+	d.run(t, "load", archive)
+	d.kubectl(t, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/later", "--timeout=60s")
 }
 
 // box starts a pod with a shell and a web server on a node.

@@ -56,9 +56,14 @@ func (m *machine) mounts() error {
 		}
 	}
 	for key, value := range sysctls {
-		if err := fakeSysctl(key, value); err != nil {
+		if err := cover(filepath.Join("/proc/sys", key), value+"\n"); err != nil {
 			return err
 		}
+	}
+	// The machine's resolvers are out of reach: asked for a registry they would
+	// cost a minute. Without one, containerd asks loopback and is refused at once.
+	if err := cover("/etc/resolv.conf", ""); err != nil {
+		return err
 	}
 	// The kubelet shares volumes with containers through shared mounts.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
@@ -77,22 +82,21 @@ func bind(from, to string) error {
 	return nil
 }
 
-// fakeSysctl covers one entry of /proc/sys with a file. A kernel without that
-// entry does not need it.
-func fakeSysctl(key, value string) error {
-	target := filepath.Join("/proc/sys", key)
+// cover hides a file behind one with other content. What is not there needs
+// no cover: a kernel has not every sysctl.
+func cover(target, content string) error {
 	if _, err := os.Stat(target); err != nil {
 		return nil
 	}
-	file := filepath.Join("/run/sysctl", strings.ReplaceAll(key, "/", "."))
+	file := filepath.Join("/run/cover", strings.ReplaceAll(target, "/", "."))
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		return err
 	}
 	if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("cover sysctl %s: %w", key, err)
+		return fmt.Errorf("cover %s: %w", target, err)
 	}
 	return nil
 }
