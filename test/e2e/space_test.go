@@ -219,3 +219,10 @@ func (s *space) endpoints(service string, want int) {
 		return n == want, fmt.Sprintf("%d", n)
 	})
 }
+
+// later is a context for clean-up, when that of the test has ended.
+func (s *space) later() context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Minute)
+	s.Cleanup(cancel)
+	return ctx
+}

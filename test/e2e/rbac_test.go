@@ -1,0 +1,336 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/snapfile"
+)
+
+// printedRole is a Role or ClusterRole as `diagnose --rbac` prints it.
+type printedRole struct {
+	Kind     string
+	Metadata struct{ Name, Namespace string }
+	Rules    []rbacv1.PolicyRule
+}
+
+// short is the role's depth: static, nodes, dns, observe, sockets or probe.
+func (r printedRole) short() string { return strings.TrimPrefix(r.Metadata.Name, "grpclb-diagnose-") }
+
+// printedRoles reads what `diagnose --rbac` prints.
+func (s *space) printedRoles() []printedRole {
+	s.Helper()
+	o := s.grpclb("diagnose", "--rbac")
+	var out []printedRole
+	for doc := range strings.SplitSeq(o.stdout, "---\n") {
+		var r printedRole
+		if err := yaml.Unmarshal([]byte(doc), &r); err != nil {
+			s.Fatalf("%v in %s", err, doc)
+		}
+		if r.Kind != "" {
+			out = append(out, r)
+		}
+	}
+	if len(out) != 6 || o.code != 0 {
+		s.Fatalf("%d roles, want 6: %s", len(out), o)
+	}
+	return out
+}
+
+// right is one verb on one resource, as one role grants it.
+type right struct{ role, group, resource, verb string }
+
+func (r right) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", r.role, r.verb, strings.TrimSuffix(r.resource+"."+r.group, ".")))
+}
+
+func rightsOf(roles []printedRole) []right {
+	var out []right
+	for _, r := range roles {
+		for _, rule := range r.Rules {
+			for _, res := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					out = append(out, right{r.short(), rule.APIGroups[0], res, verb})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// without takes one right out of the roles.
+func without(roles []printedRole, gone right) []printedRole {
+	var out []printedRole
+	for _, r := range roles {
+		var rules []rbacv1.PolicyRule
+		for _, rule := range r.Rules {
+			for _, res := range rule.Resources {
+				verbs := slices.Clone(rule.Verbs)
+				verbs = slices.DeleteFunc(verbs, func(v string) bool { return right{r.short(), rule.APIGroups[0], res, v} == gone })
+				if len(verbs) > 0 {
+					rules = append(rules, rbacv1.PolicyRule{APIGroups: rule.APIGroups, Resources: []string{res}, Verbs: verbs})
+				}
+			}
+		}
+		r.Rules = rules
+		out = append(out, r)
+	}
+	return out
+}
+
+// subject makes a ServiceAccount with these roles and returns the name that
+// requests impersonate.
+func (s *space) subject(name string, roles []printedRole) string {
+	s.Helper()
+	ok := func(err error) {
+		s.Helper()
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			s.Fatal(err)
+		}
+	}
+	_, err := s.client.CoreV1().ServiceAccounts(s.ns).Create(s.ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	ok(err)
+	who := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: s.ns}}
+	rbac := s.client.RbacV1()
+	for _, r := range roles {
+		meta := metav1.ObjectMeta{Name: s.ns + "-" + name + "-" + r.short(), Labels: map[string]string{ownerLabel: ownerValue}}
+		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: r.Kind, Name: meta.Name}
+		if r.Kind == "ClusterRole" {
+			_, err := rbac.ClusterRoles().Create(s.ctx, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: r.Rules}, metav1.CreateOptions{})
+			ok(err)
+			_, err = rbac.ClusterRoleBindings().Create(s.ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: who}, metav1.CreateOptions{})
+			ok(err)
+			s.Cleanup(func() {
+				_ = rbac.ClusterRoleBindings().Delete(s.later(), meta.Name, metav1.DeleteOptions{})
+				_ = rbac.ClusterRoles().Delete(s.later(), meta.Name, metav1.DeleteOptions{})
+			})
+			continue
+		}
+		ns := r.Metadata.Namespace
+		_, err := rbac.Roles(ns).Create(s.ctx, &rbacv1.Role{ObjectMeta: meta, Rules: r.Rules}, metav1.CreateOptions{})
+		ok(err)
+		_, err = rbac.RoleBindings(ns).Create(s.ctx, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: who}, metav1.CreateOptions{})
+		ok(err)
+		if ns != s.ns {
+			s.Cleanup(func() {
+				_ = rbac.RoleBindings(ns).Delete(s.later(), meta.Name, metav1.DeleteOptions{})
+				_ = rbac.Roles(ns).Delete(s.later(), meta.Name, metav1.DeleteOptions{})
+			})
+		}
+	}
+	user := "system:serviceaccount:" + s.ns + ":" + name
+	s.awaitRights(user, roles)
+	return user
+}
+
+// awaitRights waits until the API server's authorizer has seen all bindings.
+func (s *space) awaitRights(user string, roles []printedRole) {
+	s.Helper()
+	for _, r := range roles {
+		if len(r.Rules) == 0 {
+			continue
+		}
+		rule := r.Rules[0]
+		resource, sub, _ := strings.Cut(rule.Resources[0], "/")
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: r.Metadata.Namespace, Group: rule.APIGroups[0], Resource: resource, Subresource: sub, Verb: rule.Verbs[0],
+			},
+		}}
+		s.eventually("role "+r.short(), time.Minute, func() (bool, string) {
+			got, err := s.client.AuthorizationV1().SubjectAccessReviews().Create(s.ctx, review, metav1.CreateOptions{})
+			if err != nil {
+				return false, err.Error()
+			}
+			return got.Status.Allowed, got.Status.Reason
+		})
+	}
+}
+
+// unseen lists what a run could not see: groups of facts, and parts of groups.
+func (s *space) unseen(user string, args ...string) ([]string, outcome) {
+	s.Helper()
+	file := filepath.Join(s.TempDir(), "run.yaml")
+	o := s.grpclb(append([]string{"diagnose", "svc/backend", "--as", user, "--save", file}, args...)...)
+	snap, err := snapfile.LoadFile(file)
+	if err != nil {
+		return []string{"everything"}, o
+	}
+	var out []string
+	for _, name := range diagnose.FactNames {
+		if st := snap.Status(name).State; st == diagnose.Denied || st == diagnose.Failed {
+			out = append(out, fmt.Sprintf("%s %s", name, st))
+		}
+	}
+	for _, g := range snap.Gaps {
+		if entry := fmt.Sprintf("part of %s %s: %s", g.Fact, g.State, g.Subject); !slices.Contains(out, entry) {
+			out = append(out, entry)
+		}
+	}
+	return out, o
+}
+
+// rbacSpace is a Service with a client whose target stands in a ConfigMap.
+func rbacSpace(t *testing.T) *space {
+	t.Helper()
+	s := newSpace(t)
+	c := client("caller", "")
+	c.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "GRPC_CLIENT_SQUARE_ADDRESS", ValueFrom: &corev1.EnvVarSource{
+		ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "targets"}, Key: "square"},
+	}}}
+	s.apply(server("backend"), service("backend"), &corev1.ConfigMap{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: metav1.ObjectMeta{Name: "targets"},
+		Data: map[string]string{"square": "static://backend:6565"},
+	}, c)
+	s.rollout("backend", "caller")
+	s.eventually("CPU samples, without which their right cannot be told from their lack", 2*time.Minute, func() (bool, string) {
+		cmd := s.bed.Command(s.ctx, s.bed.Kubectl("top", "pods", "--no-headers", "-n", s.ns)...)
+		out, err := cmd.CombinedOutput()
+		return err == nil, string(out)
+	})
+	return s
+}
+
+// TestRolesSuffice: with the Roles that --rbac prints, everything works at
+// every depth, and nothing else is asked for.
+func TestRolesSuffice(t *testing.T) {
+	s := rbacSpace(t)
+	roles := s.printedRoles()
+	for _, tt := range []struct {
+		name  string
+		roles []string
+		args  []string
+	}{
+		{"static", []string{"static", "nodes"}, static},
+		{"observe", []string{"static", "nodes", "dns", "observe"}, observe},
+		{"sockets", []string{"static", "nodes", "dns", "observe", "sockets"}, []string{"--sockets", "--interval", "1s"}},
+		{"probe", []string{"static", "nodes", "dns", "observe", "sockets", "probe"}, []string{"--probe", "--interval", "1s"}},
+	} {
+		granted := slices.DeleteFunc(slices.Clone(roles), func(r printedRole) bool { return !slices.Contains(tt.roles, r.short()) })
+		user := s.subject(tt.name, granted)
+		since := int64(0)
+		if s.bed.Audit != "" {
+			since = s.auditPosition()
+		}
+		missing, o := s.unseen(user, tt.args...)
+		if len(missing) > 0 || o.code != 1 || !strings.Contains(o.stdout, "deploy/caller dials static://backend:6565") {
+			t.Errorf("depth %s lacks %q: %s", tt.name, missing, o)
+		}
+		if s.bed.Audit != "" {
+			s.wantOnly(granted, s.audited(since, func(r request) bool { return r.As.Username == user }))
+		}
+	}
+	s.wantNoProbePod()
+}
+
+// wantOnly fails for requests that the roles do not grant. What everybody
+// authenticated may do is not in them.
+func (s *space) wantOnly(granted []printedRole, made []request) {
+	s.Helper()
+	if len(made) == 0 {
+		s.Error("the audit log has no request of this user")
+	}
+	used := map[right]bool{}
+	for _, r := range made {
+		if r.Object.Resource == "" || r.Object.Resource == "selfsubjectaccessreviews" {
+			continue
+		}
+		resource := r.Object.Resource
+		if r.Object.Subresource != "" {
+			resource += "/" + r.Object.Subresource
+		}
+		ok := false
+		for _, g := range granted {
+			if g.Kind == "Role" && g.Metadata.Namespace != r.Object.Namespace {
+				continue
+			}
+			for _, have := range rightsOf([]printedRole{g}) {
+				if have.group == r.Object.APIGroup && have.resource == resource && have.verb == r.Verb {
+					ok, used[have] = true, true
+				}
+			}
+		}
+		if !ok || r.Status.Code == 403 {
+			s.Errorf("asked for %s in %q, which no role grants (answer %d)", r.what(), r.Object.Namespace, r.Status.Code)
+		}
+	}
+	s.Logf("used %d of %d granted rights", len(used), len(rightsOf(granted)))
+}
+
+// TestEachRightMatters: without one right, exactly the facts that need it are
+// missing, named as such, and everything else is there.
+func TestEachRightMatters(t *testing.T) {
+	s := rbacSpace(t)
+	wanted := []string{"static", "nodes", "dns", "observe"}
+	roles := slices.DeleteFunc(s.printedRoles(), func(r printedRole) bool { return !slices.Contains(wanted, r.short()) })
+	for i, gone := range rightsOf(roles) {
+		t.Run(gone.String(), func(t *testing.T) {
+			t.Parallel()
+			sub := *s
+			sub.TB = t
+			user := sub.subject(fmt.Sprintf("lacks-%d", i), without(roles, gone))
+			got, o := sub.unseen(user)
+			want, listed := lacking[gone.String()]
+			if !listed {
+				t.Fatalf("the table has no entry for it; exit code %d, unseen: %q", o.code, got)
+			}
+			for i := range want.unseen {
+				want.unseen[i] = strings.ReplaceAll(want.unseen[i], "NS", s.ns)
+			}
+			if diff := cmp.Diff(want.unseen, got); diff != "" || o.code != want.code {
+				t.Errorf("exit code %d, want %d; unseen (-want +got):\n%s\n%s", o.code, want.code, diff, o)
+			}
+		})
+	}
+}
+
+// lack is what goes missing with a right, and the exit code then: 1 while the
+// critical finding about the client can still be made, 3 when what it rests on
+// is out of sight.
+type lack struct {
+	unseen []string // "NS" stands for the namespace
+	code   int
+}
+
+func part(fact, subject string) []string { return []string{"part of " + fact + " denied: " + subject} }
+
+var lacking = map[string]lack{
+	"static: get services":                         {nil, 1}, // the list has it
+	"static: list services":                        {part("services", "other services of NS"), 1},
+	"static: get pods":                             {nil, 1}, // for --sockets and --probe
+	"static: list pods":                            {[]string{"pods denied"}, 1},
+	"static: list endpointslices.discovery.k8s.io": {[]string{"endpointslices denied"}, 3},
+	"static: get deployments.apps":                 {nil, 1}, // the gets are for fix, which writes workloads out whole
+	"static: list deployments.apps":                {part("workloads", "deployments"), 3},
+	"static: get statefulsets.apps":                {nil, 1},
+	"static: list statefulsets.apps":               {part("workloads", "statefulsets"), 1},
+	"static: get daemonsets.apps":                  {nil, 1},
+	"static: list daemonsets.apps":                 {part("workloads", "daemonsets"), 1},
+	"static: get jobs.batch":                       {nil, 1},
+	"static: list jobs.batch":                      {part("workloads", "jobs"), 1},
+	"static: get cronjobs.batch":                   {nil, 1},
+	"static: list cronjobs.batch":                  {part("workloads", "cronjobs"), 1},
+	"static: get configmaps":                       {part("configmaps", "configmap NS/targets"), 0}, // what is left of the finding is medium
+	"static: list pods.metrics.k8s.io":             {[]string{"metrics denied"}, 1},
+	"nodes: list nodes":                            {[]string{"nodes denied"}, 1},
+	"dns: list pods":                               {[]string{"dns denied"}, 1},
+	"dns: create pods/portforward":                 {[]string{"dns denied"}, 1},
+	"dns: get pods/portforward":                    {nil, 1}, // SPDY does without
+	"observe: create pods/portforward":             {[]string{"ports denied"}, 1},
+	"observe: get pods/portforward":                {nil, 1},
+}
