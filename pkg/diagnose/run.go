@@ -52,6 +52,9 @@ func gaps(snap *Snapshot) []Gap {
 // needs: such a check ran, but on less than there is.
 func (o Options) halfSeen(gaps []Gap) bool {
 	return slices.ContainsFunc(gaps, func(g Gap) bool {
+		if g.Fact == FactConfigMaps {
+			g.Fact = FactWorkloads // it may hold a client's target
+		}
 		return (g.State == Denied || g.State == Failed) && slices.ContainsFunc(o.Checks, func(c Check) bool {
 			_, skipped := o.Skip[c.ID]
 			return !skipped && c.Severity >= o.FailOn && slices.Contains(c.Needs, g.Fact)

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,6 +82,9 @@ func (p *pinned) even() bool {
 func (p *pinned) add(c diagnose.Client) {
 	how, why := pathOf(p.view, c)
 	seen := flowsOf(p.spread, c.Workload)
+	if p.dialsHeadless(c.Workload) {
+		seen = flows{} // which of its connections came through the cluster IP cannot be told
+	}
 	if how == pathRequest || how == pathOwn || seen.pooled(p.ready) {
 		return
 	}
@@ -110,6 +114,16 @@ func (p *pinned) add(c diagnose.Client) {
 	}
 	out.sentence += "."
 	p.cases = append(p.cases, out)
+}
+
+// dialsHeadless reports whether a workload reaches the same pods by a headless name as well.
+func (p *pinned) dialsHeadless(w diagnose.Workload) bool {
+	siblings := p.view.Siblings()
+	return slices.ContainsFunc(p.view.SiblingClients(), func(c diagnose.Client) bool {
+		return c.Workload.Kind == w.Kind && c.Workload.Key == w.Key && slices.ContainsFunc(c.Targets, func(t diagnose.Target) bool {
+			return slices.ContainsFunc(siblings, func(s diagnose.Service) bool { return s.Key == t.Service && s.Headless() })
+		})
+	})
 }
 
 // idle reports whether a workload that is meant to run was scaled to nothing.
@@ -202,13 +216,27 @@ func (p *pinned) unknown() []diagnose.Finding {
 		}
 	}
 	p.prove(&f)
-	if p.view.Workloads.Known() {
+	if why := clientsUnseen(p.view); why == "" {
 		f.Evidence = append(f.Evidence, "No client in reach names this Service; clients elsewhere that are not in a mesh are concerned.")
 	} else {
-		f.Evidence = append(f.Evidence, "Which clients there are is not known"+because(p.view.Workloads.Reason)+"; those that are not in a mesh are concerned.")
+		f.Evidence = append(f.Evidence, "Which clients there are is not known"+because(why)+"; those that are not in a mesh are concerned.")
 	}
 	f.Fixes = p.fixes()
 	return []diagnose.Finding{f}
+}
+
+// clientsUnseen says why clients may have been missed: workloads that could not be listed, or a ConfigMap of theirs that could not be
+// read; empty when all in reach were seen.
+func clientsUnseen(v *diagnose.View) string {
+	if !v.Workloads.Known() {
+		return cmp.Or(v.Workloads.Reason, "nobody looked")
+	}
+	for _, g := range v.Gaps {
+		if g.State != diagnose.NotAsked && (g.Fact == diagnose.FactWorkloads || g.Fact == diagnose.FactConfigMaps) {
+			return g.Reason
+		}
+	}
+	return ""
 }
 
 // meshedPeers reports whether every connection seen comes from a pod inside a mesh: the proxies chose the pods.

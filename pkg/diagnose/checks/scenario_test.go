@@ -39,6 +39,7 @@ type scenario struct {
 	Unknown    map[string]string `json:"unknown"`
 	NotAsked   []string          `json:"notAsked"`
 	AssumeGRPC bool              `json:"assumeGRPC"`
+	Gaps       []diagnose.Gap    `json:"gaps"`
 }
 
 func (sc scenario) snapshot(t testing.TB) *diagnose.Snapshot {
@@ -57,6 +58,7 @@ func (sc scenario) snapshot(t testing.TB) *diagnose.Snapshot {
 	s.Pods = diagnose.Know(sc.pods(t, svc))
 	s.Slices = diagnose.Know(sc.slices(t, svc, s.Pods.Value))
 	s.ConfigMaps = diagnose.Know([]diagnose.Key{})
+	s.Gaps = sc.Gaps
 	sc.clients(t, s)
 	sc.deep(t, s)
 	for name, why := range sc.Unknown {
