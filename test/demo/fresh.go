@@ -46,13 +46,6 @@ func (d *demo) comparePinned() error {
 	return nil
 }
 
-// facts are the groups that the story holds on to. CPU samples come when they
-// come, and are not among them.
-var facts = []diagnose.FactName{
-	diagnose.FactServices, diagnose.FactSlices, diagnose.FactPods, diagnose.FactNodes, diagnose.FactWorkloads,
-	diagnose.FactConfigMaps, diagnose.FactDNS, diagnose.FactPorts, diagnose.FactSockets, diagnose.FactProbes,
-}
-
 func storyOf(file string) ([]string, error) {
 	snap, err := snapfile.LoadFile(file)
 	if err != nil {
@@ -73,8 +66,10 @@ func story(snap *diagnose.Snapshot) ([]string, error) {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, steady(fmt.Sprintf(format, args...))) }
 	add("%s %s, depth %s, status %s", snap.APIVersion, snap.Kind, snap.Depth, r.Status)
-	for _, f := range facts {
-		add("facts %s: %s", f, snap.Status(f).State)
+	for _, f := range diagnose.FactNames {
+		if f != diagnose.FactMetrics { // CPU samples come when they come
+			add("facts %s: %s", f, snap.Status(f).State)
+		}
 	}
 	add("%s: %s: %s", s.Key, s.Verdict.State, s.Verdict.Headline)
 	add("gRPC %s: %s", s.GRPC.Level, strings.Join(s.GRPC.Because, "; "))

@@ -4,6 +4,7 @@
 //	make e2e                                          # on the lab, started when it is not up
 //	make e2e CONTEXT=name                             # on a cluster that exists
 //	go test -tags e2e ./test/e2e -run TestSquare -v   # one story
+//	GRPCLB_E2E_PLUGIN=/path/to/kubectl-grpclb go test …  # with a binary and images that are built already
 //
 // Each test makes a namespace of its own and removes it; nothing else in the
 // cluster is changed. Faults that would hit everybody (a broken cluster DNS, a

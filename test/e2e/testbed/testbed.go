@@ -92,7 +92,7 @@ func Named(root, context string) (*Bed, error) {
 func Lab(ctx context.Context, root string) (*Bed, LabStatus, error) {
 	bed := &Bed{Root: root}
 	var s LabStatus
-	if err := bed.check(ctx); err != nil {
+	if err := bed.check(ctx, ableUser()); err != nil {
 		return nil, s, err
 	}
 	out, err := bed.output(ctx, LabCommand("status", "-o", "json")...)
@@ -110,8 +110,8 @@ func Lab(ctx context.Context, root string) (*Bed, LabStatus, error) {
 // check lets the lab judge the machine where that costs nothing. What root on
 // Linux still may lack, a kernel module say, `up` tells in the same words after
 // it has installed what can be installed.
-func (b *Bed) check(ctx context.Context) error {
-	if ableUser() {
+func (b *Bed) check(ctx context.Context, able bool) error {
+	if able {
 		return nil
 	}
 	cmd := b.Command(ctx, LabCommand("check")...)

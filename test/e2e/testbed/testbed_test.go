@@ -2,6 +2,8 @@ package testbed
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +71,49 @@ func TestCommandsComeFromThePathOfTheBed(t *testing.T) {
 	cmd := b.Command(context.Background(), b.Kubectl("get", "pods")...)
 	if cmd.Path != program || strings.Join(cmd.Args, " ") != "kubectl get pods --context kind" {
 		t.Errorf("would run %s with %q, want %s", cmd.Path, cmd.Args, program)
+	}
+}
+
+// TestUnfitMachine: the reason is the lab's own sentence; anything else that
+// goes wrong is not taken for one.
+func TestUnfitMachine(t *testing.T) {
+	const lab = `// Command lab pretends.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, %q)
+	os.Exit(1)
+}
+`
+	for name, tt := range map[string]struct {
+		says, want string
+		unfit      bool
+	}{
+		"unfit":  {"lab: the lab needs root; any cluster will do", "the lab needs root; any cluster will do", true},
+		"broken": {"no such thing", "no such thing", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range map[string]string{"go.mod": "module example.com/lab\n\ngo 1.26\n", "main.go": fmt.Sprintf(lab, tt.says)} {
+				path := filepath.Join(dir, "test", "lab", file)
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := (&Bed{Root: dir}).check(t.Context(), false)
+			var unfit *UnfitError
+			if err == nil || errors.As(err, &unfit) != tt.unfit || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
 	}
 }
 
