@@ -50,6 +50,9 @@ func (c *Caller) Call(ctx context.Context, req Request) (Reply, error) {
 	reply.Elapsed = time.Since(start)
 	if err != nil {
 		reply.Code = codeOf(err)
+		if d, ok := ctx.Deadline(); ok && reply.Code == Cancelled && !d.After(time.Now()) {
+			reply.Code = DeadlineExceeded // a server whose clock of the call ran out first resets it with CANCEL
+		}
 		return reply, fmt.Errorf("call %s: %w", clean(req.Method, maxMethod), err)
 	}
 	return reply, nil

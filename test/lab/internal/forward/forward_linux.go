@@ -36,6 +36,9 @@ func Serve(ctx context.Context, l net.Listener, dial Dialer) error {
 	for {
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close() // it came in with the end
+			}
 			return nil
 		}
 		if err != nil {
