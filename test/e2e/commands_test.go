@@ -24,6 +24,7 @@ func withCaller(t *testing.T) *space {
 	s := newSpace(t)
 	s.apply(server("backend"), service("backend"), client("caller", "static://backend:6565"))
 	s.rollout("backend", "caller")
+	s.settled()
 	return s
 }
 

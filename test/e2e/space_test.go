@@ -204,6 +204,35 @@ func (s *space) pods(app string) []corev1.Pod {
 	return out
 }
 
+// settled waits until the slices of the namespace say of each pod what the pod says of itself: a rollout is over a moment before they do.
+func (s *space) settled() {
+	s.Helper()
+	s.eventually("slices that follow the pods", startTime, func() (bool, string) {
+		pods, err := s.client.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err.Error()
+		}
+		ready := map[string]bool{}
+		for _, p := range pods.Items {
+			for _, c := range p.Status.Conditions {
+				ready[p.Name] = ready[p.Name] || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}
+		}
+		slices, err := s.client.DiscoveryV1().EndpointSlices(s.ns).List(s.ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, sl := range slices.Items {
+			for _, e := range sl.Endpoints {
+				if e.TargetRef != nil && ready[e.TargetRef.Name] && e.Conditions.Ready != nil && !*e.Conditions.Ready && (e.Conditions.Terminating == nil || !*e.Conditions.Terminating) {
+					return false, e.TargetRef.Name + " is ready, and its endpoint is not"
+				}
+			}
+		}
+		return true, ""
+	})
+}
+
 // endpoints waits until the Service's slices name so many addresses, ready or not.
 func (s *space) endpoints(service string, want int) {
 	s.Helper()
