@@ -86,7 +86,7 @@ func TestSquare(t *testing.T) {
 // wantPinned holds the JSON report against what the text said.
 func (s *space) wantPinned() {
 	s.Helper()
-	r, o := s.diagnose("square-service", "--probe", "--interval", "2s")
+	r, o := s.diagnose("square-service", "--probe", "--interval", "8s")
 	fs := findings(r, "clusterip-pinned")
 	if o.code != 1 || r.Verdict.State != diagnose.VerdictPinned || len(fs) != 1 {
 		s.Fatalf("verdict %q, %d findings: %s", r.Verdict.State, len(fs), o)
@@ -116,7 +116,7 @@ func (s *space) wantPinned() {
 // wantEven holds what the Service looks like after the fix.
 func (s *space) wantEven() {
 	s.Helper()
-	r, o := s.diagnose("square-service", "--probe", "--interval", "2s")
+	r, o := s.diagnose("square-service", "--probe", "--interval", "8s")
 	if o.code != 0 || r.Verdict.State != diagnose.VerdictOK || r.Spread.State != diagnose.SpreadEven || len(r.Findings) > 0 {
 		s.Errorf("after the fix: %s", o)
 	}
