@@ -66,7 +66,7 @@ func (s suite) race(ctx context.Context, out io.Writer) error {
 		if err != nil || len(packages) == 0 {
 			return err
 		}
-		argv := append([]string{"go", "test", "-race", "-timeout", "20m"}, packages...)
+		argv := append([]string{"go", "test", "-race"}, packages...)
 		cmd := m.command(argv...)
 		cmd.env = append(slices.Clone(cmd.env), "CGO_ENABLED=1")
 		return cmd.run(ctx, out)

@@ -81,6 +81,11 @@ type forwards struct {
 	waiting map[string]httpstream.Stream // error streams whose data stream has not come yet, by request
 }
 
+// replier is the part of the library's server streams that its interface leaves out.
+type replier interface {
+	SendReply(headers http.Header, fin bool) error
+}
+
 var errUnpaired = errors.New("a data stream without its error stream, or without a port")
 
 func (f *forwards) accept(s httpstream.Stream, replied <-chan struct{}) error {
@@ -96,14 +101,17 @@ func (f *forwards) accept(s httpstream.Stream, replied <-chan struct{}) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
-		f.waiting[id] = s
-		return nil
+		f.waiting[id] = s // before the reply, upon which the data stream comes
+		return reply(s)
 	}
 	errs := f.waiting[id]
 	delete(f.waiting, id)
 	number, err := strconv.Atoi(s.Headers().Get(corev1.PortHeader))
 	if err != nil || errs == nil {
 		return errUnpaired
+	}
+	if err := reply(s); err != nil {
+		return err
 	}
 	n.mu.Lock()
 	n.dials = append(n.dials, portKey(f.pod, number))
@@ -115,6 +123,9 @@ func (f *forwards) accept(s httpstream.Stream, replied <-chan struct{}) error {
 	n.mu.Unlock()
 	return nil
 }
+
+// reply does what the library would do after accept, and says whether it could: closing a stream that had no reply waits for ever.
+func reply(s httpstream.Stream) error { return s.(replier).SendReply(http.Header{}, false) }
 
 // connect joins the streams to a listener, and complains on the error stream, as containerd does, when there is none.
 func connect(p port, number int, data, errs httpstream.Stream) {
