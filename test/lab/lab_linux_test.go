@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -57,6 +58,8 @@ func TestCluster(t *testing.T) {
 	t.Run("names and routes end at the lab's edge", d.testNoWayOut)
 	t.Run("metrics", d.testMetrics)
 	t.Run("cut and mend", d.testCut)
+	t.Run("freeze and thaw", d.testFreeze)
+	t.Run("restart", d.testRestart)
 	t.Run("a killed node comes back", d.testKilledNode)
 	d.within(t, downBudget, "down")
 	nothingLeft(t, d, before)
@@ -304,6 +307,52 @@ func (d *driver) testCut(t *testing.T) {
 	}
 	d.run(t, "fault", "mend", "n2")
 	eventually(t, "a mended node is reached", func() bool { return d.reaches("near", ip, "8080") })
+}
+
+// testFreeze kills the freezing command's caller by closing the pipe, as the
+// kernel does for one that dies.
+func (d *driver) testFreeze(t *testing.T) {
+	answers := func() bool { return d.command("kubectl", "get", "namespaces", "--request-timeout=2s").Run() == nil }
+	for _, part := range []string{"controlplane", "kubelet/n2"} {
+		cmd := d.command("freeze", part)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, len("frozen\n"))
+		if _, err := io.ReadFull(out, line); err != nil {
+			t.Errorf("freeze %s: %v", part, err)
+		}
+		if answers() != (part != "controlplane") {
+			t.Errorf("with %s frozen the API server answers: %t", part, answers())
+		}
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("freeze %s: %v", part, err)
+		}
+		eventually(t, part+" thawed", answers)
+	}
+}
+
+func (d *driver) testRestart(t *testing.T) {
+	pid := func() int { return d.status(t).Processes["controlplane"].PID }
+	before, uid := pid(), d.kubectl(t, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+	d.run(t, "restart", "controlplane")
+	if after := pid(); after == before {
+		t.Errorf("the control plane is still process %d", after)
+	}
+	if again := d.kubectl(t, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"); again != uid {
+		t.Errorf("kube-system was %s and is %s", uid, again)
+	}
+	d.run(t, "restart", "kubelet/n2")
+	eventually(t, "the kubelet again", func() bool { return d.command("restart", "kubelet/n2").Run() == nil })
 }
 
 func (d *driver) testKilledNode(t *testing.T) {

@@ -12,5 +12,7 @@ var clusterCommands = map[string]string{
 	"path":       "Print the path of bin, kubeconfig, logs, audit or state",
 	"check":      "Say in one sentence whether this machine can run the lab",
 	"fault":      "Inject a fault: kill, cut or mend a node",
+	"freeze":     "Stop the control plane or a kubelet until standard input ends",
+	"restart":    "Kill the control plane or a kubelet and start it again",
 	"version":    "Print the versions of everything the lab runs",
 }

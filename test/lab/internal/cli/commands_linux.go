@@ -20,7 +20,7 @@ import (
 // platformCommands are the commands that need Linux.
 func platformCommands(streams Streams) []*cobra.Command {
 	all := []*cobra.Command{
-		newUp(streams), newDown(streams), newBuild(streams), newLoad(streams), newFault(streams),
+		newUp(streams), newDown(streams), newBuild(streams), newLoad(streams), newFault(streams), newFreeze(streams), newRestart(streams),
 		newStatus(streams), newKubeconfig(streams), newKubectl(streams), newPath(streams), newVersion(streams), newCheck(streams),
 		newNodeInit(streams), newForward(),
 	}
@@ -127,6 +127,44 @@ func newFault(streams Streams) *cobra.Command {
 				return err
 			}
 			return lab.Fault(cmd.Context(), args[0], args[1])
+		},
+	}
+}
+
+// newFreeze lasts as long as its standard input, so that a test that dies in
+// any way leaves nothing frozen.
+func newFreeze(streams Streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "freeze " + cluster.Parts,
+		Long: `Stop a component of the cluster as SIGSTOP does, until standard input ends or this
+command is interrupted: connections to it stay open and nothing answers on them.
+The line "frozen" on standard output says that it stands still.
+
+A node whose kubelet is frozen longer than 40 s becomes not ready.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lab, err := open(streams)
+			if err != nil {
+				return err
+			}
+			return lab.Freeze(cmd.Context(), args[0], streams.In, func() { fmt.Fprintln(streams.Out, "frozen") })
+		},
+	}
+}
+
+func newRestart(streams Streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "restart " + cluster.Parts,
+		Long: `Kill a component of the cluster and start it again with what it has on disk: etcd, the
+API server and the controllers are one process. It returns when the API server is
+ready again, and for a kubelet once it was killed: its node starts it within seconds.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lab, err := open(streams)
+			if err != nil {
+				return err
+			}
+			return lab.Restart(cmd.Context(), args[0])
 		},
 	}
 }

@@ -63,7 +63,7 @@ func TestWithoutRootOneSentenceNamesTheAlternative(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("runs as root")
 	}
-	for _, args := range [][]string{{"up"}, {"down"}, {"check"}, {"load", "x.tar"}, {"fault", "kill", "n1"}} {
+	for _, args := range [][]string{{"up"}, {"down"}, {"check"}, {"load", "x.tar"}, {"fault", "kill", "n1"}, {"freeze", "controlplane"}, {"restart", "kubelet/n1"}} {
 		code, out, errOut := run(t, args...)
 		if code != exitFailure || out != "" || strings.Count(errOut, "\n") != 1 ||
 			!strings.Contains(errOut, "root") || !strings.Contains(errOut, "--context") {

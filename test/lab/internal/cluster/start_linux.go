@@ -74,13 +74,7 @@ func (l *Lab) startDaemons(ctx context.Context, host *cgroup.Host, c *state.Clus
 	if err := host.CreateLeaf(topology.ControlCgroup); err != nil {
 		return err
 	}
-	err := network.Do(topology.ControlNetns, func() error {
-		return l.startControl(host, c, controlPlaneName, proc.Daemon{
-			Path: filepath.Join(l.Dir.Build(c.Build), "bin", "kube"),
-			Args: []string{"controlplane", controlplane.ConfigFile(l.Dir)},
-		})
-	})
-	if err != nil {
+	if err := l.startControlPlane(host, c); err != nil {
 		return err
 	}
 	port, err := listen()
@@ -113,6 +107,17 @@ func (l *Lab) startDaemons(ctx context.Context, host *cgroup.Host, c *state.Clus
 		}
 	}
 	return nil
+}
+
+// startControlPlane starts etcd, the API server and the controllers, with what
+// is on disk of an earlier run of theirs.
+func (l *Lab) startControlPlane(host *cgroup.Host, c *state.Cluster) error {
+	return network.Do(topology.ControlNetns, func() error {
+		return l.startControl(host, c, controlPlaneName, proc.Daemon{
+			Path: filepath.Join(l.Dir.Build(c.Build), "bin", "kube"),
+			Args: []string{"controlplane", controlplane.ConfigFile(l.Dir)},
+		})
+	})
 }
 
 // startControl starts a daemon of the control plane.

@@ -109,3 +109,9 @@ func MarkedWith(environ string) string {
 	}
 	return ""
 }
+
+// programOf returns the program's name in the content of a /proc/PID/cmdline.
+func programOf(cmdline string) string {
+	argv0, _, _ := strings.Cut(cmdline, "\x00")
+	return argv0[strings.LastIndexByte(argv0, '/')+1:]
+}

@@ -137,6 +137,25 @@ func InNetns(inodes map[uint64]bool) ([]int, error) {
 	return found, nil
 }
 
+// Child returns the process that a parent started as the named program.
+func Child(parent ID, program string) (ID, error) {
+	pids, err := all()
+	if err != nil {
+		return ID{}, err
+	}
+	for _, pid := range pids {
+		st, err := Read(pid)
+		if err != nil || st.Parent != parent.PID || st.State == 'Z' || st.State == 'X' {
+			continue // most are not, and any may end meanwhile
+		}
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && programOf(string(line)) == program {
+			return st.ID, nil
+		}
+	}
+	return ID{}, fmt.Errorf("process %d runs no %s", parent.PID, program)
+}
+
 // EndAll kills the processes that find returns until it returns none, for at
 // most until ctx ends. It never signals this process or the first one.
 func EndAll(ctx context.Context, find func() ([]int, error)) error {

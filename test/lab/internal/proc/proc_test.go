@@ -63,3 +63,16 @@ func TestAliveTellsAProcessFromItsSuccessor(t *testing.T) {
 		t.Error("no process is alive")
 	}
 }
+
+func TestProgramOf(t *testing.T) {
+	for cmdline, want := range map[string]string{
+		"/build/bin/kubelet\x00--config=/etc/kubelet.yaml\x00": "kubelet",
+		"kubelet\x00":               "kubelet",
+		"/bin/sh\x00-c\x00/kubelet": "sh",
+		"":                          "", // a kernel thread has none
+	} {
+		if got := programOf(cmdline); got != want {
+			t.Errorf("%q: %q, want %q", cmdline, got, want)
+		}
+	}
+}
