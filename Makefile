@@ -69,6 +69,13 @@ build: need-go ## build bin/kubectl-grpclb and bin/grpclb-refresher
 	$(BUILD) -o bin/kubectl-grpclb ./cmd/kubectl-grpclb
 	$(BUILD) -o bin/grpclb-refresher ./cmd/grpclb-refresher
 
+# Flags as in the suite's release step, so that both use one build.
+.PHONY: snapshot
+snapshot: need-go ## build what a release consists of, for this commit, into dist/
+	@mkdir -p bin/tools
+	$(GO) -C tools/goreleaser build -trimpath -o $(CURDIR)/bin/tools/ github.com/goreleaser/goreleaser/v2
+	bin/tools/goreleaser release --snapshot --clean
+
 .PHONY: lab-up
 lab-up: need-go ## start the lab: a real Kubernetes on this machine (Linux, root)
 	@$(LAB) up
