@@ -52,7 +52,7 @@ What it may not see it names, and goes on. Secrets are never read.`,
   ` + Name + ` diagnose svc/square-service --probe
   ` + Name + ` diagnose svc -n shop -o json --fail-on critical
   ` + Name + ` diagnose svc/square-service --save square.yaml; ` + Name + ` diagnose --from square.yaml`,
-		ValidArgsFunction: a.completeServices,
+		ValidArgsFunction: a.completeServices(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.rbac {
 				return writeRBAC(a.Out, a.namespace(), f.dnsNamespace)
@@ -73,7 +73,7 @@ What it may not see it names, and goes on. Secrets are never read.`,
 	fl.BoolVar(&f.rbac, "rbac", false, "print the minimal Roles for each depth and exit")
 	completeWords(cmd, "output", "text", "wide", "json", "yaml", "name")
 	completeWords(cmd, "fail-on", "info", "low", "medium", "high", "critical")
-	completeWords(cmd, "skip", checkIDs()...)
+	completeList(cmd, "skip", checkWords()...)
 	return cmd
 }
 

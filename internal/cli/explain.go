@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -17,8 +18,11 @@ func (a *app) explainCmd() *cobra.Command {
 		Use:     "explain CHECK",
 		Short:   "print a check's page: what happens, why, how to see it, how to fix it, what may fool it",
 		Example: "  " + Name + " explain clusterip-pinned",
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return checkIDs(), cobra.ShellCompDirectiveNoFileComp
+		ValidArgsFunction: func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, noFiles
+			}
+			return slices.DeleteFunc(checkWords(), func(w string) bool { return !strings.HasPrefix(w, typed) }), noFiles
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -99,6 +103,15 @@ func checkIDs() []string {
 	var out []string
 	for _, c := range checks.All() {
 		out = append(out, c.ID)
+	}
+	return out
+}
+
+// checkWords are the IDs with their titles, as completions.
+func checkWords() []string {
+	var out []string
+	for _, c := range checks.All() {
+		out = append(out, cobra.CompletionWithDesc(c.ID, c.Title))
 	}
 	return out
 }

@@ -45,7 +45,7 @@ It changes nothing: read it, then pipe it.
   max-age    let servers close connections after a while, so that clients look for new pods`,
 		Example: `  ` + Name + ` fix svc/square-service --strategy headless | kubectl apply -f -
   ` + Name + ` fix svc/square-service --strategy headless --code java`,
-		ValidArgsFunction: a.completeServices,
+		ValidArgsFunction: a.completeServices(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(strategies, f.strategy) {
 				return usage("", "--strategy is one of %s, not %q", strings.Join(strategies, ", "), f.strategy)

@@ -16,9 +16,3 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func badOutput(got string, want ...string) error {
 	return usage("", "-o is %s or %s, not %q", strings.Join(want[:len(want)-1], ", "), want[len(want)-1], got)
 }
-
-// completeWords completes a flag from a fixed list.
-func completeWords(cmd *cobra.Command, flag string, words ...string) {
-	// The only error is a flag that does not exist: a mistake that the completion test finds.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
-}

@@ -70,9 +70,11 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 	fl.BoolVar(&f.assumeGRPC, "assume-grpc", false, "take the Service for gRPC whatever its names and ports say")
 	fl.StringVar(&f.domain, "cluster-domain", collect.DefaultDomain, "DNS domain of the cluster")
 	completeWords(cmd, "clients-from", "namespace", "all")
+	completeFlag(cmd, "client", a.completeWorkloads)
 	if cmd.Name() != "fix" {
 		fl.StringVar(&f.dnsNamespace, "dns-namespace", "kube-system", "namespace of the cluster's DNS pods")
 		fl.StringVar(&f.dnsSelector, "dns-selector", "k8s-app=kube-dns", "labels of the cluster's DNS pods")
+		completeFlag(cmd, "dns-namespace", a.completeNamespaces)
 	}
 	switch cmd.Name() {
 	case "diagnose":
@@ -106,7 +108,8 @@ func (a *app) agentFlags(cmd *cobra.Command, f *gatherFlags) {
 	fl.StringSliceVar(&f.via, "via", nil, "how to dial: clusterip, headless, pods (default: clusterip and headless, where they exist)")
 	fl.IntVar(&f.channels, "channels", 1, "channels (connections) of each way of dialling")
 	fl.IntVar(&f.calls, "calls", live.DefaultCalls, "calls of each way of dialling")
-	completeWords(cmd, "via", "clusterip", "headless", "pods")
+	completeFlag(cmd, name, a.completeWorkloads)
+	completeList(cmd, "via", "clusterip", "headless", "pods")
 }
 
 func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gatherOptions, error) {

@@ -67,7 +67,6 @@ This plugin looks (read-only unless asked), names the cause with its evidence, a
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.detect() },
 	}
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: Name}
-	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd.CommandPath()+" --help lists the flags", "%w", err)
 	})
@@ -77,7 +76,8 @@ This plugin looks (read-only unless asked), names the cause with its evidence, a
 	f.IntVarP(&a.level, "verbosity", "v", 0, "1: print what was asked of the API server; 2: also how each group of facts ended")
 	a.config.AddFlags(f)
 	hideFlags(root)
-	root.AddCommand(a.diagnoseCmd(), a.spreadCmd(), a.dnsCmd(), a.probeCmd(), a.fixCmd(), a.explainCmd(), a.checksCmd(), a.versionCmd())
+	root.AddCommand(a.diagnoseCmd(), a.spreadCmd(), a.dnsCmd(), a.probeCmd(), a.fixCmd(), a.explainCmd(), a.checksCmd(), a.completionCmd(), a.versionCmd())
+	a.completeOthers(root)
 	return root
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/grpclb/kubectl-grpclb/internal/cli"
@@ -39,6 +41,7 @@ func TestScripts(t *testing.T) {
 			"fault":  fault,
 			"rc":     exitCode,
 			"absent": absent,
+			"plugin": plugin,
 		},
 	})
 }
@@ -57,6 +60,7 @@ func setup(env *testscript.Env) error {
 	shop.Spec.Template.Spec.Containers[0].Ports[0].Name = "http"
 	web := kubetest.Service("default", "web").Port("http", 80, port(50051))
 	srv := kubetest.NewServer(env.T().(testing.TB), svc, svc.Slice(square.Pods()...), square, client,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
 		kubetest.Node("n1"), kubetest.Node("n2").Zone("b"),
 		web, web.Slice(shop.Pods()...), shop,
 		kubetest.Service("default", "square-services").Port("http", 80, port(8080)))
@@ -113,6 +117,21 @@ func fault(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Value(serverKey{}).(*kubetest.Server).Fail(f)
+}
+
+// plugin FILE: puts a copy of the plugin there.
+func plugin(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: plugin FILE")
+	}
+	built, err := exec.LookPath("kubectl-grpclb") // testscript's own, in front of this process's PATH
+	ts.Check(err)
+	if real, err := filepath.EvalSymlinks(built); err == nil {
+		built = real
+	}
+	b, err := os.ReadFile(built)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o755))
 }
 
 // rc CODE COMMAND...: runs a command and demands its exit code.

@@ -29,7 +29,7 @@ way, and how much CPU each pod uses.
 It adds an ephemeral container to each server pod (at most --max-pods) that reads the pod's socket table once and ends; Kubernetes
 keeps its entry in the pod's spec. With --depth static nothing is added, and only CPU is shown.`,
 		Example:           "  " + Name + " spread svc/square-service",
-		ValidArgsFunction: a.completeServices,
+		ValidArgsFunction: a.completeServices(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.sockets = !cmd.Flags().Changed("depth")
 			return a.table(cmd.Context(), "spread", f, args, func(_ *diagnose.View, r diagnose.ServiceReport, o report.TextOptions) error {
@@ -49,7 +49,7 @@ func (a *app) dnsCmd() *cobra.Command {
 		Long: `Asks every DNS pod of the cluster (port-forward to TCP 53) for the Service's A, AAAA and SRV records, and holds the answers
 against the endpoints that exist. What UDP clients would lose of an answer is predicted from the full one.`,
 		Example:           "  " + Name + " dns svc/square-service-headless",
-		ValidArgsFunction: a.completeServices,
+		ValidArgsFunction: a.completeServices(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.only = []diagnose.FactName{diagnose.FactSlices, diagnose.FactPods, diagnose.FactDNS}
 			return a.table(cmd.Context(), "dns", f, args, func(v *diagnose.View, _ diagnose.ServiceReport, o report.TextOptions) error {
@@ -76,7 +76,7 @@ in one of that workload's pods does, which sees the network policies and mesh th
 told by the server pods' socket tables, which takes an ephemeral container in each (it stays in the pod's spec).`,
 		Example: `  ` + Name + ` probe svc/square-service
   ` + Name + ` probe svc/square-service --from deploy/aggregator-app --via clusterip --channels 20`,
-		ValidArgsFunction: a.completeServices,
+		ValidArgsFunction: a.completeServices(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.probe = true
 			return a.table(cmd.Context(), "probe", f, args, func(_ *diagnose.View, r diagnose.ServiceReport, o report.TextOptions) error {
