@@ -194,7 +194,11 @@ type StoppedError struct {
 // Error says which of the two it was.
 func (e *StoppedError) Error() string {
 	if e.Timeout {
-		return fmt.Sprintf("time was up after %s", e.After.Round(10*time.Millisecond))
+		to := 100 * time.Millisecond // the limit counts from a moment before the run: 30s and not 29.98s
+		if e.After < time.Second {
+			to = time.Millisecond
+		}
+		return fmt.Sprintf("time was up after %s", e.After.Round(to))
 	}
 	return "interrupted"
 }

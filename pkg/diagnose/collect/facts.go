@@ -329,6 +329,9 @@ func (c *collector) recheck(ctx context.Context) error {
 			continue
 		}
 		svc, err := get[*corev1.Service](ctx, c.session, Op{Verb: "get", Resource: Services, Namespace: k.Namespace, Object: k.Name})
+		if c.lost(ctx, k, err) {
+			return nil // neither will the others be answered
+		}
 		gone := kindOf(err) == KindNotFound
 		replaced := err == nil && string(svc.UID) != c.snap.Services.Value[i].UID
 		if !gone && !replaced {
@@ -339,6 +342,20 @@ func (c *collector) recheck(ctx context.Context) error {
 		return e
 	}
 	return nil
+}
+
+// lost notes that the API server went away during the run: what was learned last may be of the time when it was already failing, and
+// whether the Service is still the same cannot be told.
+func (c *collector) lost(ctx context.Context, k diagnose.Key, err error) bool {
+	kind := kindOf(err)
+	if ctx.Err() != nil || !slices.Contains([]Kind{KindTimeout, KindUnreachable, KindBroken}, kind) {
+		return false
+	}
+	ce := c.session.Failure(ctx, Op{}, err)
+	c.gap(diagnose.FactServices, "service "+k.String(), diagnose.Status{
+		State: diagnose.Failed, Reason: "the API server went away during the run: " + ce.Reason, Hint: ce.Status.Hint,
+	})
+	return true
 }
 
 // stageError makes the error of a stage one of this package's.

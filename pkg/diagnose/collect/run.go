@@ -26,15 +26,24 @@ func Run(ctx context.Context, s *Session, opt Options, stages ...Stage) (*diagno
 	if now == nil {
 		now = time.Now
 	}
-	start := now()
+	start, began := now(), time.Now()
 	before := s.Cost()
 	c := &collector{session: s, opt: opt, snap: newSnapshot(s, opt, start), served: map[string]bool{}}
 	err := c.run(ctx, stages)
 	c.finish(before)
 	if ctx.Err() != nil {
-		err = &StoppedError{After: now().Sub(start), Timeout: errors.Is(ctx.Err(), context.DeadlineExceeded), Err: ctx.Err()}
+		err = stopped(ctx, began)
 	}
 	return c.snap, err
+}
+
+// stopped words the end of ctx. A run whose time was up may have cleaned up since: that is not what its time was for.
+func stopped(ctx context.Context, began time.Time) *StoppedError {
+	e := &StoppedError{After: time.Since(began), Timeout: errors.Is(ctx.Err(), context.DeadlineExceeded), Err: ctx.Err()}
+	if end, ok := ctx.Deadline(); ok && e.Timeout {
+		e.After = end.Sub(began)
+	}
+	return e
 }
 
 // Together makes one stage of several that run at the same time. Each must keep to its own group of facts.

@@ -311,6 +311,9 @@ func answered(a *dnsprobe.Answer) []string {
 
 // reason words a DNS failure without what was asked, which stands beside it.
 func reason(err error) string {
+	if errors.Is(err, dnsprobe.ErrTimeout) {
+		return dnsprobe.ErrTimeout.Error() // which step it was and that a deadline passed says no more
+	}
 	var e *dnsprobe.Error
 	if errors.As(err, &e) {
 		err = e.Err

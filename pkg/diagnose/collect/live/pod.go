@@ -116,7 +116,10 @@ func deletePod(ctx context.Context, s *collect.Session, pod diagnose.Key, lost b
 		if err == nil {
 			return nil
 		}
-		ce := failure(ctx, s, op, err)
+		ce := failure(context.WithoutCancel(ctx), s, op, err)
+		if ctx.Err() != nil {
+			return agentFailed("", "no answer within %s", deleteWait)
+		}
 		gone := ce.Kind == collect.KindNotFound
 		if n == lostTries || !(gone && lost) && !passing(ce) || !pause(ctx, lostEvery) {
 			if gone {

@@ -269,7 +269,8 @@ func (p *probing) place(ctx context.Context, args []string, life time.Duration) 
 	lost := err != nil
 	return run, func() {
 		if err := deletePod(ctx, p.s, run.pod, lost); err != nil {
-			p.o.announce(fmt.Sprintf("could not delete pod %s (%s): kubectl delete pod -n %s %s", run.pod, statusOf(err).Reason, run.pod.Namespace, run.pod.Name))
+			p.o.announce(fmt.Sprintf("could not delete pod %s (%s): it ends by itself within %s; kubectl delete pod -n %s %s",
+				run.pod, statusOf(err).Reason, life.Round(time.Second), run.pod.Namespace, run.pod.Name))
 		}
 	}, err
 }
