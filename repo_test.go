@@ -164,6 +164,7 @@ func TestLaws(t *testing.T) {
 		laws.MachinePaths(machineFolders(t), mayNamePath),
 		laws.Dependencies("docs/design/dependencies.md", "## The project", directDependencies(t, ".")),
 		laws.Dependencies("docs/design/dependencies.md", "## The lab's driver", directDependencies(t, "test/lab")),
+		laws.Dependencies("docs/design/dependencies.md", "## The release", directDependencies(t, "internal/release")),
 		laws.Dependencies("docs/design/dependencies.md", "## The benchmarks", directDependencies(t, "bench")),
 		laws.Dependencies("docs/design/dependencies.md", "## The licence report", directDependencies(t, "test/supply/licenses")),
 		laws.Dependencies("docs/design/dependencies.md", "## Tools", toolsOfAll(t, "tools", "tools/*")),

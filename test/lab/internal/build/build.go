@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/grpclb/kubectl-grpclb/test/lab/image"
+	"github.com/grpclb/kubectl-grpclb/internal/release/image"
 	"github.com/grpclb/kubectl-grpclb/test/lab/internal/addons"
 	"github.com/grpclb/kubectl-grpclb/test/lab/internal/node"
 	"github.com/grpclb/kubectl-grpclb/test/lab/internal/state"

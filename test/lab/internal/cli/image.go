@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/grpclb/kubectl-grpclb/test/lab/image"
+	"github.com/grpclb/kubectl-grpclb/internal/release/image"
 )
 
 // imageFlags mirror the command line of `image`.

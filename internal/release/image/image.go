@@ -10,11 +10,15 @@
 //		Entrypoint: []string{"/square-server"},
 //		Files:      []image.File{{Path: "/square-server", Source: "bin/square-server"}},
 //	}.Write("examples.tar")
+//
+// An archive is an OCI image layout with docker's own manifest beside it: containerd's importer reads the one, every
+// "docker load" the other.
 package image
 
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -35,6 +39,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -63,6 +68,12 @@ type Spec struct {
 	Files []File
 	// Arch is GOARCH of the binaries; this machine's when empty.
 	Arch string
+	// Labels are what a registry shows of the image, such as org.opencontainers.image.source.
+	Labels map[string]string
+	// Created is the time that the image claims. The zero value claims none.
+	Created time.Time
+	// Compress gzips the layer: worth it for what is pulled over a network.
+	Compress bool
 }
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -94,10 +105,13 @@ func (s Spec) Write(file string) error {
 		return fmt.Errorf("write the image's layout: %w", err)
 	}
 	err = out.AppendImage(img,
-		layout.WithPlatform(v1.Platform{OS: "linux", Architecture: s.arch()}),
+		layout.WithPlatform(s.Platform()),
 		layout.WithAnnotations(map[string]string{nameAnnotation: tag.Name(), refAnnotation: tag.TagStr()}))
 	if err != nil {
 		return fmt.Errorf("write the image's layout: %w", err)
+	}
+	if err := writeDockerManifest(dir, tag.Name(), img); err != nil {
+		return err
 	}
 	return archive(dir, file)
 }
@@ -109,7 +123,12 @@ func (s Spec) arch() string {
 	return runtime.GOARCH
 }
 
-// Build returns the image itself: one uncompressed layer.
+// Platform is the system that the image is for.
+func (s Spec) Platform() v1.Platform {
+	return v1.Platform{OS: "linux", Architecture: s.arch()}
+}
+
+// Build returns the image itself: one layer.
 func (s Spec) Build() (v1.Image, error) {
 	if len(s.Entrypoint) == 0 {
 		return nil, errors.New("an image needs an entrypoint")
@@ -133,7 +152,11 @@ func (s Spec) Build() (v1.Image, error) {
 	}
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
-	img, err = mutate.AppendLayers(img, static.NewLayer(content, types.OCIUncompressedLayer))
+	layer, err := s.layer(content)
+	if err != nil {
+		return nil, err
+	}
+	img, err = mutate.AppendLayers(img, layer)
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +166,21 @@ func (s Spec) Build() (v1.Image, error) {
 	}
 	cfg = cfg.DeepCopy()
 	cfg.OS, cfg.Architecture = "linux", s.arch()
-	cfg.Config = v1.Config{Entrypoint: s.Entrypoint, Cmd: s.Cmd, User: s.User, Env: append([]string{defaultPath}, s.Env...)}
+	cfg.Created = v1.Time{Time: s.Created.UTC()}
+	cfg.Config = v1.Config{
+		Entrypoint: s.Entrypoint, Cmd: s.Cmd, User: s.User, Env: append([]string{defaultPath}, s.Env...), Labels: s.Labels,
+	}
 	return mutate.ConfigFile(img, cfg)
+}
+
+func (s Spec) layer(content []byte) (v1.Layer, error) {
+	if !s.Compress {
+		return static.NewLayer(content, types.OCIUncompressedLayer), nil
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+	// Compressed once and kept: it is read for its digest and again for its bytes.
+	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.BestCompression),
+		tarball.WithCompressedCaching)
 }
 
 // pack makes a layer: the files in the order of their names, each directory
