@@ -1,6 +1,6 @@
 // Package version says which build of the project is running.
 //
-// Release and make builds stamp the three variables below through the linker
+// Release and make builds stamp the variables below through the linker
 // (-ldflags "-X github.com/grpclb/kubectl-grpclb/internal/version.Version=v1.2.3").
 // A binary built by "go install module@version" carries no stamp: then the
 // answer comes from the build information that the go command embeds. The
@@ -26,6 +26,10 @@ var (
 	// Date is the commit's time (RFC 3339, UTC), not the moment of the build:
 	// two builds of one commit must be the same bytes. Empty means not stamped.
 	Date = ""
+	// Image is the image of grpclb-refresher that was released with this
+	// build, by its digest ("ghcr.io/grpclb/grpclb-refresher@sha256:…"): a tag
+	// can be moved, a digest cannot. Empty means that none was released.
+	Image = ""
 )
 
 // Unreleased is the Version of a build that neither the linker nor the module
@@ -44,6 +48,9 @@ type Info struct {
 	// Modified is true for a build from a work tree with uncommitted changes.
 	// Stamped builds say it in Version instead ("-dirty").
 	Modified bool `json:"modified,omitempty"`
+	// Image is the released image of grpclb-refresher, by its digest; empty in
+	// a build that is not a release's.
+	Image string `json:"image,omitempty"`
 	// GoVersion is the Go release that compiled the binary ("go1.26.8").
 	GoVersion string `json:"goVersion"`
 	// Platform is GOOS/GOARCH of the binary.
@@ -58,6 +65,7 @@ func Get() Info {
 		Version:   Version,
 		Commit:    Commit,
 		Date:      Date,
+		Image:     Image,
 		GoVersion: runtime.Version(),
 		Platform:  runtime.GOOS + "/" + runtime.GOARCH,
 	}, build)

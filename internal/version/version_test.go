@@ -84,7 +84,7 @@ func TestLinkerStampReachesTheBinary(t *testing.T) {
 	const path = "github.com/grpclb/kubectl-grpclb/internal/version."
 	bin := filepath.Join(t.TempDir(), "stamped")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
-		"-ldflags", "-X "+path+"Version=v7.8.9 -X "+path+"Commit=cafe -X "+path+"Date=2026-02-03T04:05:06Z",
+		"-ldflags", "-X "+path+"Version=v7.8.9 -X "+path+"Commit=cafe -X "+path+"Date=2026-02-03T04:05:06Z -X "+path+"Image=example.com/x@sha256:1234",
 		"./testdata/stamped")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -98,7 +98,7 @@ func TestLinkerStampReachesTheBinary(t *testing.T) {
 		t.Fatalf("output %q: %v", out, err)
 	}
 	want := Info{
-		Version: "v7.8.9", Commit: "cafe", Date: "2026-02-03T04:05:06Z",
+		Version: "v7.8.9", Commit: "cafe", Date: "2026-02-03T04:05:06Z", Image: "example.com/x@sha256:1234",
 		GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
