@@ -95,7 +95,7 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 func (a *app) agentFlags(cmd *cobra.Command, f *gatherFlags) {
 	fl := cmd.Flags()
 	fl.IntVar(&f.maxPods, "max-pods", live.DefaultMaxPods, "talk to at most this many pods (a quarter of it for DNS pods)")
-	fl.StringVar(&f.image, "image", live.DefaultImage, "image of the agent that reads sockets and sends calls")
+	fl.StringVar(&f.image, "image", defaultImage(), "image of the agent that reads sockets and sends calls")
 	fl.DurationVar(&f.interval, "interval", live.DefaultInterval, "time over which bytes per second are measured")
 	if cmd.Name() == "spread" {
 		return

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -8,7 +9,13 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/grpclb/kubectl-grpclb/internal/version"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect/live"
 )
+
+// defaultImage is the agent's image unless the caller names one: a release brings its own, by digest.
+func defaultImage() string {
+	return cmp.Or(version.Get().Image, live.DefaultImage)
+}
 
 func (a *app) versionCmd() *cobra.Command {
 	var output string
