@@ -174,10 +174,12 @@ func waitStarted(ctx context.Context, s *collect.Session, run agentRun) error {
 	}
 }
 
-// passing tells failures of a call that may not repeat themselves.
+// passing tells failures of a call that may not repeat themselves: an API server that is started anew refuses connections for a while.
 func passing(err error) bool {
 	var ce *collect.CallError
-	return errors.As(err, &ce) && slices.Contains([]collect.Kind{collect.KindBusy, collect.KindServer, collect.KindTimeout, collect.KindBroken}, ce.Kind)
+	return errors.As(err, &ce) && slices.Contains([]collect.Kind{
+		collect.KindBusy, collect.KindServer, collect.KindTimeout, collect.KindBroken, collect.KindUnreachable,
+	}, ce.Kind)
 }
 
 const (

@@ -101,12 +101,13 @@ func createPod(ctx context.Context, s *collect.Session, p *corev1.Pod) (made boo
 const (
 	// deleteWait bounds the deletion of the probe's pod, which also runs after an interrupt.
 	deleteWait = 10 * time.Second
-	// A pod whose creation had no answer may be on its way into the store: it is looked for lostTries times, lostEvery apart.
-	lostTries = 3
-	lostEvery = 500 * time.Millisecond
+	// A pod whose creation had no answer may be on its way into the store: it is looked for lostTries times, deleteEvery apart.
+	lostTries   = 3
+	deleteEvery = 500 * time.Millisecond
 )
 
 // deletePod removes the probe's pod even when ctx has ended. A pod that is gone already is fine; with lost, it is waited for a little.
+// What may pass is tried again until deleteWait is over.
 func deletePod(ctx context.Context, s *collect.Session, pod diagnose.Key, lost bool) error {
 	ctx, cancel := context.WithTimeout(quiet(context.WithoutCancel(ctx)), deleteWait)
 	defer cancel()
@@ -121,11 +122,13 @@ func deletePod(ctx context.Context, s *collect.Session, pod diagnose.Key, lost b
 			return agentFailed("", "no answer within %s", deleteWait)
 		}
 		gone := ce.Kind == collect.KindNotFound
-		if n == lostTries || !(gone && lost) && !passing(ce) || !pause(ctx, lostEvery) {
-			if gone {
-				return nil
-			}
-			return ce
+		again := passing(ce) || gone && lost && n < lostTries
+		if again && pause(ctx, deleteEvery) {
+			continue
 		}
+		if gone {
+			return nil
+		}
+		return ce
 	}
 }
