@@ -53,7 +53,9 @@ type gatherOptions struct {
 	timeout time.Duration
 	collect collect.Options
 	stages  []collect.Stage
-	chosen  selection // with from: the Services to show; empty means all of the snapshot
+	asks    []diagnose.FactName // what the stages are to find out
+	probe   *preflight          // nil when nothing is probed
+	chosen  selection           // with from: the Services to show; empty means all of the snapshot
 }
 
 // gatherFlags declares the flags; each command shows those that mean something to it.
@@ -144,7 +146,11 @@ func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gathe
 	if err != nil {
 		return o, err
 	}
-	o.stages = stages(f, depth, lo)
+	o.stages, o.asks = stages(f, depth, lo)
+	if depth == collect.DepthProbe {
+		o.probe = &preflight{app: a, via: lo.Via, from: lo.From, must: command == "probe"}
+		o.stages = append([]collect.Stage{o.probe.stage}, o.stages...)
+	}
 	o.collect, err = a.collectOptions(f, sel, depth)
 	return o, err
 }
@@ -180,21 +186,27 @@ func (f gatherFlags) checkNumbers(command string) error {
 }
 
 // stages chooses what is asked beyond the API: everything of a depth, or just the facts that a command shows.
-func stages(f gatherFlags, depth string, o live.Options) []collect.Stage {
+func stages(f gatherFlags, depth string, o live.Options) ([]collect.Stage, []diagnose.FactName) {
+	asks := []diagnose.FactName{diagnose.FactDNS, diagnose.FactPorts}
 	switch {
 	case depth == collect.DepthStatic:
+		return nil, nil
 	case slices.Contains(f.only, diagnose.FactDNS):
-		return []collect.Stage{live.DNS(o)}
+		return []collect.Stage{live.DNS(o)}, asks[:1]
 	case slices.Contains(f.only, diagnose.FactPorts):
-		return []collect.Stage{live.Ports(o)}
+		return []collect.Stage{live.Ports(o)}, asks[1:]
+	case depth == collect.DepthSockets:
+		asks = append(asks, diagnose.FactSockets)
+	case depth == collect.DepthProbe:
+		asks = append(asks, diagnose.FactSockets, diagnose.FactProbes)
 	}
-	return live.Stages(depth, o)
+	return live.Stages(depth, o), asks
 }
 
 func (a *app) liveOptions(f gatherFlags) (live.Options, error) {
 	o := live.Options{
 		DNSNamespace: f.dnsNamespace, DNSSelector: f.dnsSelector, MaxPods: f.maxPods, Image: f.image, Interval: f.interval,
-		Via: f.via, Channels: f.channels, Calls: f.calls,
+		Via: slices.Compact(slices.Sorted(slices.Values(f.via))), Channels: f.channels, Calls: f.calls,
 		Announce: a.say,
 	}
 	for _, v := range f.via {
@@ -219,6 +231,9 @@ func (a *app) collectOptions(f gatherFlags, sel selection, depth string) (collec
 	}
 	if f.clientsFrom != "all" && f.clientsFrom != "namespace" {
 		return o, usage("", "--clients-from is namespace or all, not %q", f.clientsFrom)
+	}
+	if ref, err := collect.ParseClient(f.probeFrom, o.Namespace); err == nil && ref.Namespace != o.Namespace && ref.Kind != "Pod" {
+		o.Clients = append(o.Clients, ref) // else its pods would not be seen
 	}
 	for _, c := range f.clients {
 		ref, err := collect.ParseClient(c, o.Namespace)
@@ -246,8 +261,12 @@ func (a *app) gather(ctx context.Context, o gatherOptions) (*diagnose.Snapshot, 
 	}
 	defer s.Close()
 	snap, err := collect.Run(ctx, s, o.collect, o.stages...)
+	err = o.stopped(snap, err)
 	if useless(snap, err) {
 		return nil, err
+	}
+	if o.probe != nil {
+		o.probe.note(snap)
 	}
 	if o.save != "" {
 		if err := a.save(o, snap); err != nil {
@@ -255,6 +274,31 @@ func (a *app) gather(ctx context.Context, o gatherOptions) (*diagnose.Snapshot, 
 		}
 	}
 	return snap, err
+}
+
+// stopped words the end of a run that was cut short: the limit as it was asked for, and of the groups of facts whose turn had not come yet
+// that they were cut off, not that nobody wanted them.
+func (o gatherOptions) stopped(snap *diagnose.Snapshot, err error) error {
+	var s *collect.StoppedError
+	if !errors.As(err, &s) {
+		return err
+	}
+	why, hint := "interrupted before this was asked", "run again"
+	if s.Timeout {
+		why, hint = "time was up before this was asked", "--timeout gives more time"
+		err = &collect.StoppedError{After: o.timeout, Timeout: true, Err: s.Err}
+	}
+	of := map[diagnose.FactName]*diagnose.Status{
+		diagnose.FactDNS: &snap.DNS.Status, diagnose.FactPorts: &snap.Ports.Status,
+		diagnose.FactSockets: &snap.Sockets.Status, diagnose.FactProbes: &snap.Probes.Status,
+	}
+	for _, fact := range o.asks {
+		// A stage leaves a reason of its own; collect's first word about each group ends like this.
+		if st := of[fact]; st.State == diagnose.NotAsked && strings.HasSuffix(st.Reason, " at depth "+snap.Depth) {
+			*st = diagnose.Status{State: diagnose.Failed, Reason: why, Hint: hint}
+		}
+	}
+	return err
 }
 
 // useless tells errors after which nothing is worth reporting from those beside which the facts still count.

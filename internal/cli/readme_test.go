@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	sampleStart = "<!-- sample: diagnose --from examples/square/pinned.snapshot.yaml -->\n```\n"
+	sampleStart = "<!-- sample: diagnose --from examples/square/pinned.snapshot.yaml -->\n```text\n"
 	sampleEnd   = "```\n<!-- /sample -->"
 )
 

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
 )
@@ -117,7 +118,11 @@ func (a *app) table(ctx context.Context, command string, f tableFlags, args []st
 	if st := snap.Probes.Status; command == "probe" && !st.Known() && cause == nil {
 		return couldNot(errors.New(cmp.Or(st.Reason, "no probe was run")), st.Hint)
 	}
-	r := diagnose.Run(snap, diagnose.Options{}).Services[0]
+	judge := diagnose.Options{}
+	if command != "dns" { // which looks at too little for a verdict; the others must not say "no cause" where diagnose names one
+		judge.Checks = checks.All()
+	}
+	r := diagnose.Run(snap, judge).Services[0]
 	if f.output == "json" || f.output == "yaml" {
 		err = a.printData(f.output, data(v, r))
 	} else {

@@ -84,8 +84,8 @@ type Flow struct {
 // ProbeSpread says where the probe's own calls landed.
 type ProbeSpread struct {
 	Via        string      `json:"via"`
-	From       string      `json:"from"`
-	Target     string      `json:"target"`
+	From       string      `json:"from"`   // "namespace/pod"; empty when no call was made
+	Target     string      `json:"target"` // empty when the Service cannot be dialled in that way
 	Channels   int         `json:"channels"`
 	Conns      int         `json:"connections"` // a channel has one for each address that it knows
 	Calls      int         `json:"calls"`
@@ -308,7 +308,13 @@ func (s *Spread) readyRows() int {
 }
 
 func (v *View) probeSpread(r ProbeRun) ProbeSpread {
-	out := ProbeSpread{Via: r.Via, From: r.From.String(), Target: r.Target, State: SpreadUnknown, Error: r.Error}
+	out := ProbeSpread{Via: r.Via, Target: r.Target, State: SpreadUnknown, Error: r.Error}
+	if r.From != (Key{}) {
+		out.From = r.From.String()
+	}
+	if len(r.Channels) == 0 {
+		return out // nothing was dialled: pods without calls would say otherwise
+	}
 	rows := map[Key]*ProbeRow{}
 	for _, e := range v.Ready() {
 		rows[e.Pod] = &ProbeRow{Pod: e.Pod}

@@ -65,8 +65,16 @@ func probeWords(pr diagnose.ProbeSpread) string {
 
 func (p *printer) probe(pr diagnose.ProbeSpread) {
 	p.blank()
-	p.prose(4, []span{{strong, "via " + pr.Via}, txt("  ")}, fmt.Sprintf("from %s to %s", pr.From, pr.Target))
-	p.prose(4, nil, probeWords(pr))
+	switch {
+	case pr.Target == "":
+		p.prose(4, []span{{strong, "via " + pr.Via}, txt("  ")}, probeWords(pr))
+	case pr.From == "":
+		p.prose(4, []span{{strong, "via " + pr.Via}, txt("  ")}, "to "+pr.Target)
+		p.prose(4, nil, probeWords(pr))
+	default:
+		p.prose(4, []span{{strong, "via " + pr.Via}, txt("  ")}, fmt.Sprintf("from %s to %s", pr.From, pr.Target))
+		p.prose(4, nil, probeWords(pr))
+	}
 	if st := pr.Statistic; st != nil {
 		p.prose(4, nil, fmt.Sprintf("%s: %s", stateWords(pr.State), statisticWords(st, "")))
 	}
