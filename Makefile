@@ -27,7 +27,7 @@ demo: need-go ## start a cluster, show the problem, find it, fix it, show the fi
 	@$(GO) run ./test/demo $(DEMOFLAGS)
 
 .PHONY: test
-test: need-go ## run everything: unit, lint, generated files, fuzz seeds, race, end to end
+test: need-go ## run everything: unit, lint, generated files, fuzz seeds, supply chain, release, race, end to end
 	@$(RUN)
 
 # The steps of "make test", one by one.
@@ -48,9 +48,13 @@ lint: need-go ## run golangci-lint, built from tools/, over every module
 fuzz-seeds: need-go ## run the fuzz targets over their seed corpora
 	@$(RUN) fuzz-seeds
 
-.PHONY: cross
-cross: need-go ## build the plugin for macOS and Windows
-	@$(RUN) cross
+.PHONY: supply
+supply: need-go ## check licences, known vulnerabilities and versions of what is linked
+	@$(RUN) supply
+
+.PHONY: release
+release: need-go ## build a snapshot of a release for all platforms and test it; nothing is published
+	@$(RUN) release
 
 .PHONY: e2e
 e2e: need-go ## run the end-to-end tests on the lab, or on CONTEXT=name
@@ -69,12 +73,15 @@ build: need-go ## build bin/kubectl-grpclb and bin/grpclb-refresher
 	$(BUILD) -o bin/kubectl-grpclb ./cmd/kubectl-grpclb
 	$(BUILD) -o bin/grpclb-refresher ./cmd/grpclb-refresher
 
-# Flags as in the suite's release step, so that both use one build.
 .PHONY: snapshot
 snapshot: need-go ## build what a release consists of, for this commit, into dist/
-	@mkdir -p bin/tools
-	$(GO) -C tools/goreleaser build -trimpath -o $(CURDIR)/bin/tools/ github.com/goreleaser/goreleaser/v2
-	bin/tools/goreleaser release --snapshot --clean
+	@$(RUN) -v -snapshot
+
+# Quicker than a snapshot after a change to files for one system.
+.PHONY: cross
+cross: need-go ## build the plugin for macOS and Windows
+	GOOS=darwin GOARCH=arm64 $(BUILD) -o /dev/null ./cmd/kubectl-grpclb
+	GOOS=windows GOARCH=amd64 $(BUILD) -o /dev/null ./cmd/kubectl-grpclb
 
 .PHONY: lab-up
 lab-up: need-go ## start the lab: a real Kubernetes on this machine (Linux, root)

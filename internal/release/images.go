@@ -60,23 +60,32 @@ func images(ctx context.Context, r release, out io.Writer) error {
 		}
 		members = append(members, image.Member{Image: img, Platform: spec.Platform()})
 	}
-	index, err := image.Index(members...)
+	ref, err := writeIndex(r.dir, Repository, members)
 	if err != nil {
 		return fmt.Errorf("index of the images: %w", err)
+	}
+	fmt.Fprintln(out, ref)
+	return nil
+}
+
+// writeIndex leaves in dir the index of the members and the reference by its digest, which it returns.
+func writeIndex(dir, repository string, members []image.Member) (string, error) {
+	index, err := image.Index(members...)
+	if err != nil {
+		return "", err
 	}
 	raw, err := index.RawManifest()
 	if err != nil {
-		return fmt.Errorf("index of the images: %w", err)
+		return "", err
 	}
 	digest, err := index.Digest()
 	if err != nil {
-		return fmt.Errorf("index of the images: %w", err)
+		return "", err
 	}
-	ref := Repository + "@" + digest.String()
-	fmt.Fprintln(out, ref)
-	return errors.Join(
-		os.WriteFile(filepath.Join(r.dir, indexFile), raw, 0o644),
-		os.WriteFile(filepath.Join(r.dir, refFile), []byte(ref+"\n"), 0o644),
+	ref := repository + "@" + digest.String()
+	return ref, errors.Join(
+		os.WriteFile(filepath.Join(dir, indexFile), raw, 0o644),
+		os.WriteFile(filepath.Join(dir, refFile), []byte(ref+"\n"), 0o644),
 	)
 }
 

@@ -1,11 +1,13 @@
 // Command run is the project's whole test suite as one list of steps: unit
-// tests, race detector, linter, other platforms, freshness of generated files,
-// fuzz seeds and the end-to-end tests on a cluster.
+// tests, linter, freshness of generated files, fuzz seeds, supply chain, a
+// release for all platforms, race detector and the end-to-end tests on a
+// cluster.
 //
 //	go run ./test/run              # every step: what "make test" does
 //	go run ./test/run lint unit    # some of them
 //	go run ./test/run -list        # which there are
 //	go run ./test/run -generate    # write generated files instead of checking them
+//	go run ./test/run -snapshot    # write a snapshot of a release to dist and stop
 //
 // A step that this machine cannot do (no root, no C compiler) is skipped with
 // the reason in one line and the rest runs; with CI=true in the environment a
@@ -56,6 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	keep := flags.Bool("keep", os.Getenv("KEEP") == "1", "leave the cluster running after the end-to-end tests (also KEEP=1)")
 	kubeContext := flags.String("context", os.Getenv("CONTEXT"), "kubeconfig `context` of an existing cluster to use for the end-to-end tests (also CONTEXT=)")
 	write := flags.Bool("generate", false, "run the generators in the work tree and stop")
+	snapshot := flags.Bool("snapshot", false, "build a snapshot of a release in dist and stop")
 	list := flags.Bool("list", false, "list the steps and stop")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -78,6 +81,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if *write {
 		all = []step{{"generate", "", s.generate}}
+	}
+	if *snapshot {
+		all = []step{{"snapshot", "", s.snapshot}}
 	}
 	steps, err := choose(all, flags.Args())
 	if err != nil {

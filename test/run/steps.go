@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,7 +26,8 @@ func allSteps(s suite) []step {
 		{"lint", "golangci-lint, built from the pinned tools module", s.lint},
 		{"generated", "generated code and documents are what their generators write", s.generated},
 		{"fuzz-seeds", "fuzz targets over their seed corpora", s.fuzzSeeds},
-		{"cross", "the plugin builds for macOS and Windows", s.cross},
+		{"supply", "licences, known vulnerabilities and pinned versions of what is linked", s.supply},
+		{"release", "a snapshot of a release for all platforms, and what a user can do with it", s.release},
 		{"race", "the unit tests again under the race detector", s.race},
 		{"e2e", "what a user does, on a real cluster", s.e2e},
 	}
@@ -116,18 +119,30 @@ func (s suite) lint(ctx context.Context, out io.Writer) error {
 
 // tool builds a program of one of the tools modules into bin/tools and returns
 // its path. The build cache makes the second time quick.
+//
+// The flags are those of the release and of the lab, which so share what they compile.
 func (s suite) tool(ctx context.Context, out io.Writer, mod, pkg string) (string, error) {
 	dir := filepath.Join(s.root, "bin", "tools")
-	build := command{dir: filepath.Join(s.root, filepath.FromSlash(mod)), argv: []string{"go", "build", "-o", dir + string(filepath.Separator), pkg}}
+	build := command{
+		dir:  filepath.Join(s.root, filepath.FromSlash(mod)),
+		env:  []string{"CGO_ENABLED=0"},
+		argv: []string{"go", "build", "-trimpath", "-o", dir + string(filepath.Separator), pkg},
+	}
 	if err := build.run(ctx, out); err != nil {
 		return "", err
 	}
-	name := pkg[strings.LastIndexByte(pkg, '/')+1:]
+	// The go command names a program like this, too.
+	name := path.Base(pkg)
+	if majorVersion.MatchString(name) {
+		name = path.Base(path.Dir(pkg))
+	}
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
 	return filepath.Join(dir, name), nil
 }
+
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
 func (s suite) fuzzSeeds(ctx context.Context, out io.Writer) error {
 	files, err := laws.ListFiles(ctx, s.root)
@@ -150,22 +165,6 @@ func (s suite) fuzzSeeds(ctx context.Context, out io.Writer) error {
 	})
 }
 
-// cross compiles for the systems that the tests do not run on.
-func (s suite) cross(ctx context.Context, out io.Writer) error {
-	for _, target := range [][2]string{{"darwin", "arm64"}, {"windows", "amd64"}} {
-		build := command{
-			dir:  s.root,
-			env:  []string{"GOOS=" + target[0], "GOARCH=" + target[1], "CGO_ENABLED=0"},
-			argv: []string{"go", "build", "-o", os.DevNull, "./cmd/kubectl-grpclb"},
-		}
-		fmt.Fprintf(out, "# %s/%s\n", target[0], target[1])
-		if err := build.run(ctx, out); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // noLab says why the lab cannot run on this machine; empty when it can.
 func noLab() string {
 	const instead = "; any cluster will do instead: CONTEXT=name"
@@ -183,8 +182,9 @@ func noLab() string {
 // told to keep it.
 func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	test := command{dir: s.root, argv: []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout", "40m", "./test/e2e/..."}}
+	test.env = s.distEnv()
 	if s.kubeContext != "" {
-		test.env = []string{"CONTEXT=" + s.kubeContext}
+		test.env = append(test.env, "CONTEXT="+s.kubeContext)
 		return test.run(ctx, out)
 	}
 	if why := s.noLab(); why != "" {
