@@ -31,6 +31,10 @@ import (
 // validator that guards its index, and to the krew that users have.
 func TestKrew(t *testing.T) {
 	k := newKrewBench(t)
+	var err error
+	if k.tools, err = krew.Build(t.Context(), k.root, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	t.Run("the validator", k.testValidator)
 	t.Run("installs", k.testInstalls)
 	t.Run("refuses", k.testRefusals)
@@ -39,9 +43,9 @@ func TestKrew(t *testing.T) {
 
 // krewBench is krew with something to install.
 type krewBench struct {
-	root     string // the repository's folder
-	manifest []byte // krew-manifest.yaml as it is
-	tools    krew.Tools
+	root     string     // the repository's folder
+	manifest []byte     // krew-manifest.yaml as it is
+	tools    krew.Tools // built by TestKrew only
 	snapshot krew.Snapshot
 }
 
@@ -61,9 +65,6 @@ func newKrewBench(t *testing.T) *krewBench {
 	}
 	if k.snapshot, err = krew.Open(dist); err != nil {
 		t.Fatalf("%v; make a snapshot first, or name its folder in GRPCLB_DIST", err)
-	}
-	if k.tools, err = krew.Build(t.Context(), root, t.TempDir()); err != nil {
-		t.Fatal(err)
 	}
 	return k
 }
