@@ -72,7 +72,7 @@ func roles(namespace, dnsNamespace string) []role {
 		{
 			name: "grpclb-diagnose-probe", namespace: namespace,
 			about: []string{"--probe: as --sockets, and a short-lived pod that makes the calls."},
-			rules: []rule{{"", []string{"pods"}, []string{"create", "delete"}, ""}},
+			rules: []rule{{"", []string{"pods"}, []string{"create", "delete"}, "delete: the pod, and those of runs that were killed"}},
 		},
 	}
 }

@@ -58,7 +58,7 @@ func randomSuffix() string { return strings.ToLower(rand.Text()[:8]) }
 // attach adds an ephemeral container that runs the agent and returns its name. Kubernetes keeps the container's entry in the pod's spec
 // for good (KEP-277).
 func attach(ctx context.Context, s *collect.Session, pod diagnose.Key, image string, args []string) (string, error) {
-	name := "grpclb-" + randomSuffix()
+	name := agentPrefix + randomSuffix()
 	c := corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{agentPath}, Args: args,
 		SecurityContext: security(), TerminationMessagePolicy: corev1.TerminationMessageReadFile,

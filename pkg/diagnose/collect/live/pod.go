@@ -54,7 +54,7 @@ func probePod(namespace, image string, args []string, life time.Duration) *corev
 	return &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: "grpclb-probe-" + randomSuffix(), Namespace: namespace,
+			Name: probePrefix + randomSuffix(), Namespace: namespace,
 			Labels: map[string]string{
 				diagnose.ManagedByLabel: diagnose.ManagedBy, "sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none",
 			},

@@ -155,6 +155,7 @@ type probing struct {
 	snap      *diagnose.Snapshot
 	o         Options
 	from      diagnose.Key // the pod to send from; zero for a short-lived one
+	swept     bool         // of pods that earlier runs left behind
 	sockets   func()
 	socketErr error
 
@@ -259,6 +260,10 @@ func (p *probing) place(ctx context.Context, args []string, life time.Duration) 
 		run.container, err = attach(ctx, p.s, run.pod, p.o.Image, args)
 		return run, none, err
 	}
+	if !p.swept {
+		p.swept = true
+		sweepProbes(ctx, p.s, p.snap.Targets[0].Namespace, p.o.announce)
+	}
 	pod := probePod(p.snap.Targets[0].Namespace, p.o.Image, args, life)
 	run = agentRun{pod: diagnose.Key{Namespace: pod.Namespace, Name: pod.Name}, container: pod.Spec.Containers[0].Name}
 	p.o.announce(fmt.Sprintf("creating the short-lived pod %s (%s) to send %d calls of each kind; it is deleted afterwards", run.pod, p.o.Image, p.o.Calls))
@@ -297,7 +302,7 @@ func podOf(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, ref
 	if err != nil {
 		return found.Key, err
 	}
-	return found.Key, hostable(p)
+	return found.Key, cmp.Or(hostable(p), roomFor(p))
 }
 
 // Bounds of what is taken of a report: the agent's image may be anybody's.

@@ -62,6 +62,9 @@ func readSockets(ctx context.Context, s *collect.Session, snap *diagnose.Snapsho
 			refused = append(refused, i)
 		}
 	}
+	if old := oldAgents(reads); old != "" {
+		o.announce(old)
+	}
 	if len(refused) > 0 && ctx.Err() == nil {
 		o.announce(fmt.Sprintf("%s (%s): running cat /proc/net/tcp /proc/net/tcp6 in the container of %s instead, which gives no rates",
 			"no ephemeral container", statusOf(reads[refused[0]].err).Reason, countPods(pick(work, refused))))
@@ -134,7 +137,8 @@ type tableRead struct {
 	pod   *corev1.Pod // as it was before anything was added to it
 	table diagnose.SocketTable
 	err   error
-	// refused is set when err is the API server's refusal of ephemeral containers as such, beside which exec may still be allowed.
+	// refused is set when err is about ephemeral containers as such, refused by the API server or too many in the pod already, beside which
+	// exec may still be allowed.
 	refused error
 }
 
@@ -144,6 +148,10 @@ func (r *tableRead) byAgent(ctx context.Context, s *collect.Session, o Options) 
 		return
 	}
 	if r.err = hostable(r.pod); r.err != nil {
+		return
+	}
+	if r.err = roomFor(r.pod); r.err != nil {
+		r.refused = r.err
 		return
 	}
 	args := []string{"sockets", "--interval", o.Interval.String()}
