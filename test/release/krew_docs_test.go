@@ -44,17 +44,18 @@ func TestInstallFromArchive(t *testing.T) {
 		t.Fatalf("%d blocks to run, want two that begin with a version", len(blocks))
 	}
 	number := strings.TrimPrefix(k.snapshot.Version, "v")
-	typed := version.ReplaceAllString(script.String(), "version="+number)
+	// HOME stays: the go command writes there in the background, after it has ended.
+	typed := strings.ReplaceAll(version.ReplaceAllString(script.String(), "version="+number), "~/.local/bin", `"$BIN"`)
 
 	t.Run("intact", func(t *testing.T) {
-		home, out, err := k.typeIn(t, typed, k.snapshot.Dir)
+		bin, out, err := k.typeIn(t, typed, k.snapshot.Dir)
 		if err != nil || !strings.Contains(out, ": OK") || !strings.Contains(out, `"version": "`+k.snapshot.Version+`"`) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		if !strings.Contains(out, "dep\tk8s.io/client-go") {
 			t.Errorf("go version -m does not list the modules:\n%s", out)
 		}
-		if _, err := os.Stat(filepath.Join(home, ".local", "bin", krew.Binary)); err != nil {
+		if _, err := os.Stat(filepath.Join(bin, krew.Binary)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -67,26 +68,28 @@ func TestInstallFromArchive(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(archive), "checksums.txt"), sums, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		home, out, err := k.typeIn(t, typed, filepath.Dir(archive))
+		bin, out, err := k.typeIn(t, typed, filepath.Dir(archive))
 		wantRefusal(t, out, err, "FAILED")
-		if _, err := os.Stat(filepath.Join(home, ".local", "bin", krew.Binary)); err == nil {
+		if _, err := os.Stat(filepath.Join(bin, krew.Binary)); err == nil {
 			t.Error("it was installed all the same")
 		}
 	})
 }
 
-// typeIn runs commands in a new home, with the files of a release from a folder.
-func (k *krewBench) typeIn(t *testing.T, script, snapshot string) (home, out string, err error) {
+// typeIn runs commands in a new folder, with the files of a release from another.
+// BIN, which it returns, is a folder of PATH that does not exist yet.
+func (k *krewBench) typeIn(t *testing.T, script, snapshot string) (bin, out string, err error) {
 	t.Helper()
-	home, bin := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "curl"), []byte(offlineCurl), 0o755); err != nil {
+	desk, programs := t.TempDir(), t.TempDir()
+	bin = filepath.Join(desk, "bin")
+	if err := os.WriteFile(filepath.Join(programs, "curl"), []byte(offlineCurl), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
-	cmd.Dir = home
-	path := []string{bin, filepath.Join(home, ".local", "bin"), os.Getenv("PATH")}
-	cmd.Env = append(os.Environ(), "HOME="+home, "PATH="+strings.Join(path, string(os.PathListSeparator)),
+	cmd.Dir = desk
+	path := []string{programs, bin, os.Getenv("PATH")}
+	cmd.Env = append(os.Environ(), "BIN="+bin, "PATH="+strings.Join(path, string(os.PathListSeparator)),
 		"SNAPSHOT="+snapshot, "RELEASE="+krew.Downloads+k.snapshot.Version)
 	text, err := cmd.CombinedOutput()
-	return home, string(text), err
+	return bin, string(text), err
 }
