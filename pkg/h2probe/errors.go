@@ -133,9 +133,10 @@ func codeOf(err error) Code {
 	}
 }
 
-// quote makes bytes of the peer safe to print: ASCII, escaped, at most 48 of them.
+// quote makes bytes of the peer safe to print: ASCII, escaped, at most 8 of them. Protocols that begin in clear text are told apart by so
+// many ("SSH-2.0-", "-ERR", "220 "); what follows may be anything, also what nobody should read in a report.
 func quote(b []byte) string {
-	const most = 48
+	const most = 8
 	if len(b) > most {
 		return strconv.QuoteToASCII(string(b[:most])) + "..."
 	}

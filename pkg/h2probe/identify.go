@@ -128,11 +128,15 @@ func (p *prober) firstBytes(not *NotHTTP2Error) (tryTLS bool) {
 	case isTLSAlert(first):
 		p.note("plaintext HTTP/2 preface: answered with a TLS alert")
 		return true
-	case status != "" || looksLikeHTML(first):
+	case status != "":
 		p.id.Proto, p.plain = ProtoHTTP1, ProtoHTTP1
-		p.note("plaintext HTTP/2 preface: answered with HTTP/1 bytes %s", quote(first))
+		p.note("plaintext HTTP/2 preface: answered in HTTP/1 with status %s", status)
 		// nginx and others say 400 in plaintext on their TLS port.
 		return status == "400"
+	case looksLikeHTML(first):
+		p.id.Proto, p.plain = ProtoHTTP1, ProtoHTTP1
+		p.note("plaintext HTTP/2 preface: answered with an HTML page")
+		return false
 	case bytes.HasPrefix(first, []byte("PRI * HTTP/2.0")):
 		p.note("plaintext HTTP/2 preface: echoed back")
 		return false

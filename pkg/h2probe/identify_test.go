@@ -61,7 +61,7 @@ func TestIdentify(t *testing.T) {
 			return httpServer(t, false, cfg)
 		}, proto: h2probe.ProtoHTTP1, tls: true, alpn: "http/1.1"},
 		{name: "HTTP/1 web server", addr: func(t *testing.T) net.Addr { return httpServer(t, false, nil) },
-			proto: h2probe.ProtoHTTP1, evidence: "HTTP/1 bytes"},
+			proto: h2probe.ProtoHTTP1, evidence: "answered in HTTP/1 with status"},
 		{name: "error page without status line", addr: func(t *testing.T) net.Addr {
 			return rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "<!DOCTYPE HTML>\n<html>Invalid HTTP version (2.0)</html>") })
 		}, proto: h2probe.ProtoHTTP1},
@@ -69,7 +69,7 @@ func TestIdentify(t *testing.T) {
 			proto: h2probe.ProtoUnknown, evidence: "echoed back"},
 		{name: "speaks first", addr: func(t *testing.T) net.Addr {
 			return rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-\x1b[31mred\n"); drain(c) })
-		}, proto: h2probe.ProtoUnknown, evidence: `bytes of no known protocol "SSH-2.0-\x1b[31mred\n"`},
+		}, proto: h2probe.ProtoUnknown, evidence: `bytes of no known protocol "SSH-2.0-"...`},
 		{name: "hangs up", addr: func(t *testing.T) net.Addr {
 			return rawServer(t, func(c net.Conn) { _, _ = io.ReadFull(c, make([]byte, 4)) })
 		}, proto: h2probe.ProtoUnknown},
