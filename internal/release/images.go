@@ -103,7 +103,7 @@ func (r release) compile(ctx context.Context, arch, binary string, out io.Writer
 	return nil
 }
 
-// spec describes one platform's image: the program and the licence, nothing else.
+// spec describes one platform's image: the program and the licences, nothing else.
 func (r release) spec(arch, binary string) image.Spec {
 	return image.Spec{
 		Name:       Repository + ":" + r.version,
@@ -113,6 +113,7 @@ func (r release) spec(arch, binary string) image.Spec {
 		Files: []image.File{
 			{Path: "/" + program, Source: binary},
 			{Path: "/LICENSE", Source: "LICENSE"},
+			{Path: "/THIRD_PARTY_LICENSES.txt", Source: "THIRD_PARTY_LICENSES.txt"},
 		},
 		Arch: arch,
 		Labels: map[string]string{
