@@ -70,7 +70,7 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 	fl.StringVar(&f.clientsFrom, "clients-from", "namespace", "where to look for client workloads: namespace (the Service's) or all")
 	fl.StringSliceVar(&f.clients, "client", nil, "look at this client workload too (deploy/NAME or NAMESPACE/deploy/NAME)")
 	fl.BoolVar(&f.assumeGRPC, "assume-grpc", false, "take the Service for gRPC whatever its names and ports say")
-	fl.StringVar(&f.domain, "cluster-domain", collect.DefaultDomain, "DNS domain of the cluster")
+	fl.StringVar(&f.domain, "cluster-domain", "", "DNS domain of the cluster (default: where its DNS serves names, else "+collect.DefaultDomain+")")
 	completeWords(cmd, "clients-from", "namespace", "all")
 	completeFlag(cmd, "client", a.completeWorkloads)
 	if cmd.Name() != "fix" {

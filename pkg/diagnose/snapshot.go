@@ -85,7 +85,19 @@ type Cluster struct {
 	Context string `json:"context,omitempty"` // kubeconfig context name
 	Version string `json:"version,omitempty"` // of the API server, "v1.36.3"; empty when not asked
 	Domain  string `json:"domain,omitempty"`  // DNS domain, "cluster.local"
+	// DomainFrom says how the domain is known: given, dns or assumed. Empty in snapshots of builds that did not look.
+	DomainFrom DomainSource `json:"domainFrom,omitempty"`
 }
+
+// DomainSource says how a cluster's DNS domain is known. The API does not tell it: it is a setting of each kubelet.
+type DomainSource string
+
+// How a domain can be known.
+const (
+	DomainGiven   DomainSource = "given"   // by the user
+	DomainFromDNS DomainSource = "dns"     // the cluster's DNS serves its names there
+	DomainAssumed DomainSource = "assumed" // it is the default of every distribution
+)
 
 // Cost is what a run asked of the API server.
 type Cost struct {

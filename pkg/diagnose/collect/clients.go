@@ -28,14 +28,28 @@ func (c *collector) configMapsAndTargets(ctx context.Context) {
 		c.snap.ConfigMaps.Status = diagnose.Status{Reason: "no workload could be read that would refer to one"}
 		return
 	}
-	data := c.configMaps(ctx)
+	c.configs = c.configMaps(ctx)
+	c.readTargets()
+}
+
+// readTargets looks for targets in the workloads.
+func (c *collector) readTargets() {
+	c.domain = c.snap.Cluster.Domain
 	x := c.index()
+	c.snap.Workloads.Value = nil
 	for i := range c.workloads {
 		w := &c.workloads[i]
-		w.Targets = c.targets(x, w, data[w.Namespace])
+		w.Targets = c.targets(x, w, c.configs[w.Namespace])
 		c.snap.Workloads.Value = append(c.snap.Workloads.Value, w.Workload)
 	}
-	c.workloads = nil
+}
+
+// reread looks for targets anew when a stage has learned that the cluster's domain is another: a name below it that belongs to no
+// Service is a mistake then, and one below the domain that was assumed is none.
+func (c *collector) reread() {
+	if c.snap.Workloads.Known() && c.domain != c.snap.Cluster.Domain {
+		c.readTargets()
+	}
 }
 
 // settlePods keeps of each pod's labels those that some Service selects by, and hands the pods to the snapshot.

@@ -14,8 +14,8 @@ import (
 // MaxConfigMaps is how many ConfigMaps one run reads at most; the rest is reported as a gap.
 const MaxConfigMaps = 50
 
-// DefaultDomain is the cluster's DNS domain unless Options says otherwise. The API does not tell it: it is a setting of each
-// kubelet.
+// DefaultDomain is the cluster's DNS domain unless Options says otherwise or the cluster's DNS does. The API does not tell it: it is
+// a setting of each kubelet.
 const DefaultDomain = "cluster.local"
 
 // Depths of looking, as Snapshot.Depth has them. Run itself always looks at depth static; the stages do the rest.
@@ -43,7 +43,7 @@ type Options struct {
 	Depth string
 	// AssumeGRPC is noted in the snapshot and makes the selection take every Service.
 	AssumeGRPC bool
-	// Domain is the cluster's DNS domain; empty means DefaultDomain.
+	// Domain is the cluster's DNS domain; empty means what the cluster's DNS says, when a stage asks it, and DefaultDomain otherwise.
 	Domain string
 	// NoMetrics leaves pod metrics out.
 	NoMetrics bool

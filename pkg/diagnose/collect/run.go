@@ -59,9 +59,13 @@ func Together(stages ...Stage) Stage {
 
 func newSnapshot(s *Session, opt Options, at time.Time) *diagnose.Snapshot {
 	depth := cmp.Or(opt.Depth, DepthStatic)
+	source := diagnose.DomainGiven
+	if opt.Domain == "" {
+		source = diagnose.DomainAssumed
+	}
 	snap := &diagnose.Snapshot{
 		APIVersion: diagnose.APIVersion, Kind: diagnose.SnapshotKind, Tool: opt.Tool, TakenAt: at.UTC().Truncate(time.Second),
-		Cluster: diagnose.Cluster{Context: s.context, Domain: cmp.Or(opt.Domain, DefaultDomain)},
+		Cluster: diagnose.Cluster{Context: s.context, Domain: cmp.Or(opt.Domain, DefaultDomain), DomainFrom: source},
 		Depth:   depth, AssumeGRPC: opt.AssumeGRPC, Targets: []diagnose.Key{},
 	}
 	for _, n := range opt.Names {
@@ -83,6 +87,10 @@ type collector struct {
 
 	pods      []rawPod
 	workloads []rawWorkload
+	// configs are what the ConfigMaps hold, by namespace and name.
+	configs map[string]map[string]map[string]string
+	// domain is the one by which targets were understood.
+	domain string
 	// selected are the Services that the label selector takes; nil without one.
 	selected map[diagnose.Key]bool
 	// served says for each kind of workload whether it was listed, so that an owner of that kind can be looked up.
@@ -118,7 +126,9 @@ func (c *collector) run(ctx context.Context, stages []Stage) error {
 		if ctx.Err() != nil {
 			break // Run says so
 		}
-		if err := st(ctx, c.session, c.snap); err != nil {
+		err := st(ctx, c.session, c.snap)
+		c.reread()
+		if err != nil {
 			return c.stageError(err)
 		}
 	}

@@ -101,7 +101,7 @@ func TestEveryGroupOfFactsIsKnown(t *testing.T) {
 	if c := v.Clients(); len(c) != 1 || c[0].Workload.Ref() != "deploy/aggregator" || !c[0].Targets[0].GRPC {
 		t.Errorf("clients: %+v", c)
 	}
-	if snap.Cluster != (diagnose.Cluster{Context: "test", Version: kubetest.ServerVersion, Domain: "cluster.local"}) {
+	if snap.Cluster != (diagnose.Cluster{Context: "test", Version: kubetest.ServerVersion, Domain: "cluster.local", DomainFrom: diagnose.DomainAssumed}) {
 		t.Errorf("cluster: %+v", snap.Cluster)
 	}
 	want := diagnose.Cost{Lists: 10, Gets: 1}

@@ -46,19 +46,26 @@ func askDNS(ctx context.Context, s *collect.Session, snap *diagnose.Snapshot, o 
 	if err != nil {
 		return diagnose.Fact[[]diagnose.DNSAnswer]{Status: statusOf(err)}
 	}
-	answers := make([][]diagnose.DNSAnswer, len(servers))
-	fails := make([]error, len(servers))
-	group := newLimited(ctx, maxStreams)
+	asks := make([]dnsAsk, len(servers))
 	for i, server := range servers {
-		fails[i] = errors.New("interrupted before it was asked")
-		group.Go(func() { answers[i], fails[i] = askServer(ctx, s, server, asked) })
+		asks[i] = dnsAsk{server: server, err: errors.New("interrupted before it was asked"), timeout: min(dnsWait, s.CallTimeout())}
+		defer asks[i].close()
 	}
-	group.Wait()
+	each(ctx, asks, func(a *dnsAsk) { a.begin(ctx, s, asked) })
+	if snap.Cluster.DomainFrom == diagnose.DomainAssumed && nowhereKnown(asks) {
+		if domain, ok := learnDomain(ctx, snap, asks); ok && domain != snap.Cluster.Domain {
+			snap.Cluster.Domain, snap.Cluster.DomainFrom = domain, diagnose.DomainFromDNS
+			asked = questionsOf(snap)
+			each(ctx, asks, func(a *dnsAsk) { a.ask(ctx, asked) })
+		}
+	}
+	each(ctx, asks, func(a *dnsAsk) { a.again(ctx, asked) })
+	settleDomain(s, snap, asks)
 	var all []diagnose.DNSAnswer
 	missing := misses{fact: diagnose.FactDNS}
-	for i, err := range fails {
-		all = append(all, answers[i]...)
-		if err != nil {
+	for i := range asks {
+		all = append(all, asks[i].answers()...)
+		if err := asks[i].err; err != nil {
 			missing.add(servers[i].pod, statusOf(err))
 		}
 	}
@@ -228,27 +235,88 @@ func (d dnsQuestions) disagrees(answers []dnsprobe.Result) bool {
 	})
 }
 
-// askServer asks one DNS pod everything, and a second time when an answer disagrees with the endpoints. A server that answered
-// nothing at all is an error.
-func askServer(ctx context.Context, s *collect.Session, server dnsServer, asked dnsQuestions) ([]diagnose.DNSAnswer, error) {
-	f, err := openForward(ctx, s, server.pod)
-	if err != nil {
-		return nil, err
+// dnsAsk is the asking of one DNS pod.
+type dnsAsk struct {
+	server        dnsServer
+	timeout       time.Duration // of one question
+	forward       *forward      // nil before it is open, and when it cannot be opened
+	first, second []dnsprobe.Result
+	err           error // why there is no answer at all
+}
+
+// each does something with all servers at the same time.
+func each(ctx context.Context, asks []dnsAsk, do func(*dnsAsk)) {
+	group := newLimited(ctx, maxStreams)
+	for i := range asks {
+		group.Go(func() { do(&asks[i]) })
 	}
-	defer f.Close()
-	client := dnsprobe.Client{
-		Transport: dnsprobe.TCP, Timeout: min(dnsWait, s.CallTimeout()),
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx, server.port) },
+	group.Wait()
+}
+
+func (a *dnsAsk) client() dnsprobe.Client {
+	return dnsprobe.Client{
+		Transport: dnsprobe.TCP, Timeout: a.timeout,
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.forward.dial(ctx, a.server.port) },
 	}
-	first := client.AskAll(ctx, "pod", asked.questions, 0)
-	if !slices.ContainsFunc(first, func(r dnsprobe.Result) bool { return r.Failure == nil }) {
-		return nil, noAnswer(ctx, f, first)
+}
+
+// begin opens the connection and asks. A server that knows nothing is not asked a second time yet: its domain may be another.
+func (a *dnsAsk) begin(ctx context.Context, s *collect.Session, asked dnsQuestions) {
+	if a.forward, a.err = openForward(ctx, s, a.server.pod); a.err != nil {
+		return
 	}
-	out := project(server.pod, 1, first)
-	if asked.disagrees(first) && pause(ctx, propagation) {
-		out = append(out, project(server.pod, 2, client.AskAll(ctx, "pod", asked.questions, 0))...)
+	a.ask(ctx, asked)
+	if a.err == nil && !unheardOf(a.first) {
+		a.again(ctx, asked)
 	}
-	return out, nil
+}
+
+// ask asks everything. A server that answers nothing at all is an error.
+func (a *dnsAsk) ask(ctx context.Context, asked dnsQuestions) {
+	if a.forward == nil {
+		return
+	}
+	c := a.client()
+	a.first, a.second, a.err = c.AskAll(ctx, "pod", asked.questions, 0), nil, nil
+	if !slices.ContainsFunc(a.first, func(r dnsprobe.Result) bool { return r.Failure == nil }) {
+		a.err = noAnswer(ctx, a.forward, a.first)
+	}
+}
+
+// again asks a second time when an answer disagrees with the endpoints.
+func (a *dnsAsk) again(ctx context.Context, asked dnsQuestions) {
+	if a.err == nil && a.second == nil && asked.disagrees(a.first) && pause(ctx, propagation) {
+		c := a.client()
+		a.second = c.AskAll(ctx, "pod", asked.questions, 0)
+	}
+}
+
+func (a *dnsAsk) answers() []diagnose.DNSAnswer {
+	if a.err != nil {
+		return nil
+	}
+	return append(project(a.server.pod, 1, a.first), project(a.server.pod, 2, a.second)...)
+}
+
+func (a *dnsAsk) close() {
+	if a.forward != nil {
+		_ = a.forward.Close() // everything was read
+	}
+}
+
+// nowhereKnown reports whether the servers that answer know none of the names.
+func nowhereKnown(asks []dnsAsk) bool {
+	unknown := false
+	for i := range asks {
+		if asks[i].err != nil {
+			continue
+		}
+		if !unheardOf(asks[i].first) {
+			return false
+		}
+		unknown = true
+	}
+	return unknown
 }
 
 // noAnswer words why a server answered none of the questions.
