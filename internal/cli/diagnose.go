@@ -104,6 +104,9 @@ func (a *app) printer(output string) (printFunc, error) {
 	switch output {
 	case "text", "wide":
 		return func(s *diagnose.Snapshot, r diagnose.Report) error {
+			if output == "wide" { // which prints caveats
+				fillFixes(s, &r)
+			}
 			return report.Text(a.Out, r, a.textOptions(output == "wide", s))
 		}, nil
 	case "json", "yaml":

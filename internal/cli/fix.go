@@ -97,6 +97,9 @@ func (a *app) fix(ctx context.Context, f fixFlags, args []string) error {
 	if f.code != "" {
 		return a.printCode(plan, f.code)
 	}
+	if caveat := v.Service.DeletionCaveat(); caveat != "" {
+		a.say(caveat) // a comment in what is piped to kubectl is read by nobody
+	}
 	if nothing := plan.Nothing(); nothing != "" {
 		a.say(nothing) // or the reader learns only of kubectl's "no objects passed to apply"
 	}
@@ -149,7 +152,7 @@ func fill(v *diagnose.View, f *diagnose.Fix) {
 	if f.Strategy == "" {
 		return
 	}
-	p, err := fix.Build(v, f.Strategy, fix.Options{})
+	p, err := fix.Build(v, f.Strategy, fix.Options{Mesh: namedMesh(f.Commands)})
 	if err != nil {
 		f.Caveats = append(f.Caveats, err.Error())
 		return
@@ -162,5 +165,19 @@ func fill(v *diagnose.View, f *diagnose.Fix) {
 	f.Commands = append(f.Commands, p.Commands...)
 	f.Patches = append(f.Patches, p.Patches...)
 	f.Snippets = append(f.Snippets, p.Snippets...)
-	f.Caveats = append(f.Caveats, p.Caveats...)
+	for _, c := range p.Caveats {
+		if !slices.Contains(f.Caveats, c) {
+			f.Caveats = append(f.Caveats, c)
+		}
+	}
+}
+
+// namedMesh is the mesh that the command of a fix names; empty when it leaves the choice open.
+func namedMesh(commands []diagnose.Command) string {
+	for _, c := range commands {
+		if i := slices.Index(c.Args, "--mesh"); i >= 0 && i+1 < len(c.Args) {
+			return c.Args[i+1]
+		}
+	}
+	return ""
 }

@@ -67,8 +67,10 @@ type Summary struct {
 	// ExternalName is the name that an ExternalName Service stands for; it has no endpoints.
 	ExternalName string        `json:"externalName,omitempty"`
 	Ports        []SummaryPort `json:"ports,omitempty"`
-	Ready        *int          `json:"ready,omitempty"` // nil when the slices are unknown, and for an ExternalName
+	Terminating  bool          `json:"terminating,omitempty"` // it is being deleted
+	Ready        *int          `json:"ready,omitempty"`       // nil when the slices are unknown, and for an ExternalName
 	NotReady     int           `json:"notReady,omitempty"`
+	Published    int           `json:"notReadyPublished,omitempty"` // those of NotReady that get calls all the same (publishNotReadyAddresses)
 	Nodes        int           `json:"nodes,omitempty"`
 	Zones        int           `json:"zones,omitempty"`
 	Mesh         string        `json:"mesh,omitempty"` // linkerd, istio; empty: none seen, when pods are known

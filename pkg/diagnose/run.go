@@ -98,13 +98,17 @@ func runService(v *View, opt Options) ServiceReport {
 	r := ServiceReport{Key: v.Service.Key, GRPC: v.GRPC(), Summary: v.summary(), Clients: v.clientRefs(), Spread: v.Spread(), Findings: []Finding{}}
 	fired := map[string]bool{}
 	for _, c := range opt.Checks {
-		if s, skip := v.skip(c, r.GRPC, opt.Skip, fired); skip {
+		if s, skip := v.skip(c, r.GRPC, opt.Skip); skip {
 			r.Skipped = append(r.Skipped, s)
 			continue
 		}
 		found := safely(c, v)
 		if len(found) == 0 {
 			r.Passed = append(r.Passed, c.ID)
+			continue
+		}
+		if i := slices.IndexFunc(c.DependsOn, func(d string) bool { return fired[d] }); i >= 0 {
+			r.Skipped = append(r.Skipped, Skip{Check: c.ID, Kind: SkipMuted, Severity: c.Severity, Reason: "follows from " + c.DependsOn[i]})
 			continue
 		}
 		fired[c.ID] = true
@@ -116,11 +120,19 @@ func runService(v *View, opt Options) ServiceReport {
 	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(b.Severity, a.Severity) })
 	r.Verdict = verdict(v, r, opt.FailOn)
+	if caveat := v.Service.DeletionCaveat(); caveat != "" {
+		r.Verdict.Headline = "is being deleted; " + r.Verdict.Headline
+		for _, f := range r.Findings {
+			for i := range f.Fixes {
+				f.Fixes[i].Caveats = append(f.Fixes[i].Caveats, caveat)
+			}
+		}
+	}
 	return r
 }
 
 // skip decides whether a check may run, in the order in which a reader wants to hear the reason.
-func (v *View) skip(c Check, g GRPCVerdict, asked map[string]string, fired map[string]bool) (Skip, bool) {
+func (v *View) skip(c Check, g GRPCVerdict, asked map[string]string) (Skip, bool) {
 	s := Skip{Check: c.ID, Severity: c.Severity}
 	if why, ok := asked[c.ID]; ok {
 		s.Kind, s.Reason = SkipSuppressed, cmp.Or(why, "skipped on request")
@@ -148,12 +160,6 @@ func (v *View) skip(c Check, g GRPCVerdict, asked map[string]string, fired map[s
 			return s, true
 		}
 	}
-	for _, d := range c.DependsOn {
-		if fired[d] {
-			s.Kind, s.Reason = SkipMuted, "follows from "+d
-			return s, true
-		}
-	}
 	return s, false
 }
 
@@ -172,7 +178,7 @@ func safely(c Check, v *View) (found []Finding) {
 }
 
 func (v *View) summary() Summary {
-	s := Summary{Type: v.Service.Type}
+	s := Summary{Type: v.Service.Type, Terminating: v.Service.Terminating}
 	switch {
 	case v.Service.Headless():
 		s.Type = "headless"
@@ -194,8 +200,11 @@ func (v *View) summary() Summary {
 	ready := 0
 	nodes, zones := map[string]bool{}, map[string]bool{}
 	for _, e := range v.endpoints {
-		if !e.Ready {
+		if !v.readyItself(e) {
 			s.NotReady++
+			if e.Ready {
+				s.Published++
+			}
 			continue
 		}
 		ready++

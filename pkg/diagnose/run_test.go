@@ -131,6 +131,14 @@ func TestRunMutesOnlyWhenTheCauseFired(t *testing.T) {
 	if len(r.Findings) != 1 || len(r.Skipped) != 0 {
 		t.Errorf("findings %v, skipped %v", r.Findings, r.Skipped)
 	}
+	// What would have found something follows from the cause; what finds nothing passed all the same.
+	b := quiet("b", diagnose.High)
+	b.DependsOn = []string{"cause"}
+	_, r = run(healthy(3), fires("cause", diagnose.High), a, b)
+	if len(r.Findings) != 1 || !slices.Equal(r.Passed, []string{"b"}) || len(r.Skipped) != 1 ||
+		r.Skipped[0].Check != "a" || r.Skipped[0].Kind != diagnose.SkipMuted || r.Skipped[0].Reason != "follows from cause" {
+		t.Errorf("findings %v, passed %v, skipped %+v", r.Findings, r.Passed, r.Skipped)
+	}
 	// A cause that was itself skipped is no cause.
 	r = diagnose.Run(healthy(3), diagnose.Options{
 		Checks: []diagnose.Check{fires("cause", diagnose.High), a}, Skip: map[string]string{"cause": ""},
@@ -269,6 +277,59 @@ func TestSummary(t *testing.T) {
 	s.Slices = diagnose.Unknown[[]diagnose.Slice](diagnose.Denied, "may not", "")
 	if _, r = run(s); r.Summary.Type != "headless" || r.Summary.ClusterIP != "" || r.Summary.Ready != nil {
 		t.Errorf("summary %+v", r.Summary)
+	}
+}
+
+// TestPublishedIsNotReady: a Service may publish pods that are not ready, and nothing says of them that they are.
+func TestPublishedIsNotReady(t *testing.T) {
+	s := healthy(3)
+	s.Services.Value[0].PublishNotReady = true
+	s.Pods.Value[1].Ready = false
+	s.Slices.Value[0].Endpoints[1].Serving = false
+	s.Slices.Value[0].Endpoints[2].Serving = false // the pod says that it is ready: between two moments the stricter word counts
+	_, r := run(s)
+	if *r.Summary.Ready != 1 || r.Summary.NotReady != 2 || r.Summary.Published != 2 || r.Summary.Nodes != 1 {
+		t.Errorf("summary %+v, %d ready", r.Summary, *r.Summary.Ready)
+	}
+	var ready []bool
+	for _, row := range r.Spread.Rows {
+		ready = append(ready, row.Ready)
+	}
+	if !slices.Equal(ready, []bool{true, false, false}) {
+		t.Errorf("rows are ready: %v", ready)
+	}
+	if n := len(view(s).Ready()); n != 3 {
+		t.Errorf("%d endpoints get traffic, want all 3", n)
+	}
+
+	s.Services.Value[0].PublishNotReady = false // then the slices' word holds
+	if _, r = run(s); *r.Summary.Ready != 3 || r.Summary.Published != 0 {
+		t.Errorf("summary %+v, %d ready", r.Summary, *r.Summary.Ready)
+	}
+}
+
+// TestTerminatingService: a Service that is being deleted is called so, and no fix goes without the word.
+func TestTerminatingService(t *testing.T) {
+	fixed := fires("a", diagnose.High)
+	find := fixed.Run
+	fixed.Run = func(v *diagnose.View) []diagnose.Finding {
+		f := find(v)
+		f[0].Fixes = []diagnose.Fix{{Title: "patch it"}, {Title: "or change the clients", Caveats: []string{"They restart."}}}
+		return f
+	}
+	s := healthy(3)
+	if _, r := run(s, fixed); r.Summary.Terminating || strings.Contains(r.Verdict.Headline, "deleted") || len(r.Findings[0].Fixes[0].Caveats) > 0 {
+		t.Errorf("a Service that stays: %+v", r)
+	}
+	s.Services.Value[0].Terminating = true
+	_, r := run(s, fixed)
+	if !r.Summary.Terminating || r.Verdict.Headline != "is being deleted; a found it" {
+		t.Errorf("summary %+v, headline %q", r.Summary, r.Verdict.Headline)
+	}
+	for _, f := range r.Findings[0].Fixes {
+		if n := len(f.Caveats); n == 0 || !strings.HasPrefix(f.Caveats[n-1], "svc/square is being deleted") {
+			t.Errorf("%s: %q", f.Title, f.Caveats)
+		}
 	}
 }
 

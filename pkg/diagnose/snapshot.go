@@ -121,6 +121,8 @@ type Service struct {
 	AffinitySeconds int32             `json:"affinitySeconds,omitempty"`
 	PublishNotReady bool              `json:"publishNotReadyAddresses,omitempty"`
 	IPFamilies      []string          `json:"ipFamilies,omitempty"` // IPv4, IPv6
+	// Terminating is true when the object is being deleted and a finalizer still holds it.
+	Terminating bool `json:"terminating,omitempty"`
 	// Ours is true when the object carries this project's managed-by label, so that `fix` may replace it.
 	Ours bool `json:"ours,omitempty"`
 	// Ignore maps a check ID to the reason given in the annotation grpclb.dev/ignore.
@@ -129,6 +131,14 @@ type Service struct {
 
 // Headless reports whether the Service has no cluster IP on purpose.
 func (s Service) Headless() bool { return len(s.ClusterIPs) > 0 && s.ClusterIPs[0] == "None" }
+
+// DeletionCaveat is what every change to a Service that is being deleted has to say first; empty for any other.
+func (s Service) DeletionCaveat() string {
+	if !s.Terminating {
+		return ""
+	}
+	return "svc/" + s.Name + " is being deleted, and only a finalizer still holds it: what is changed on it, or relies on it, ends when it goes."
+}
 
 // ServicePort is one port of a Service. TargetPort is a number or a container port's name, as written.
 type ServicePort struct {

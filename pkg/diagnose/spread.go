@@ -122,7 +122,7 @@ func (v *View) Spread() Spread {
 	s := Spread{State: SpreadUnknown}
 	for _, e := range v.endpoints {
 		if e.Ready || e.Serving {
-			row := SpreadRow{Pod: e.Pod, Node: e.Node, Zone: cmp.Or(e.Zone, v.Zone(e.Node)), Ready: e.Ready}
+			row := SpreadRow{Pod: e.Pod, Node: e.Node, Zone: cmp.Or(e.Zone, v.Zone(e.Node)), Ready: v.readyItself(e)}
 			if e.Pod == (Key{}) {
 				row.IPs = e.IPs
 			}

@@ -109,7 +109,7 @@ func judged(v *View, r ServiceReport, failOn Severity) Verdict {
 // policyUnknown words what depends on a policy that was not seen; empty when nothing does. A policy matters only to those who dial a
 // headless name: behind a cluster IP each connection stays on one pod whatever the client chose.
 func (v *View) policyUnknown() string {
-	n := len(v.Ready())
+	n := len(v.Ready()) - len(v.NotReadyPublished())
 	if v.Service.Headless() {
 		if clients := v.Clients(); len(clients) > 0 && !slices.ContainsFunc(clients, unknownPolicy) {
 			return ""

@@ -80,6 +80,27 @@ func (v *View) Ready() []Endpoint {
 	return out
 }
 
+// NotReadyPublished returns the endpoints among Ready that only the Service's publishNotReadyAddresses puts there: it makes every endpoint's
+// ready condition true, while serving, and the pod itself, tell the truth (KEP-1672).
+func (v *View) NotReadyPublished() []Endpoint {
+	var out []Endpoint
+	for _, e := range v.endpoints {
+		if e.Ready && !v.readyItself(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// readyItself reports whether an endpoint is ready, and not only published as if it were.
+func (v *View) readyItself(e Endpoint) bool {
+	if !e.Ready || !v.Service.PublishNotReady {
+		return e.Ready
+	}
+	p := v.Pod(e.Pod)
+	return e.Serving && (p == nil || p.Ready)
+}
+
 func (v *View) merge() []Endpoint {
 	byID := map[string]*Endpoint{}
 	for _, sl := range v.Slices.Value {

@@ -154,6 +154,7 @@ func (p *pinned) known() []diagnose.Finding {
 		stays = "may stay"
 	}
 	f.Summary = fmt.Sprintf("each connection of %s %s on 1 of %d ready pods: a ClusterIP balances connections, not calls", list(who), stays, len(p.ready))
+	p.oneSided(&f)
 	proved := p.prove(&f)
 	if skewed(p.spread) && !p.meshedPeers() {
 		f.Severity = diagnose.Critical
@@ -168,6 +169,21 @@ func (p *pinned) known() []diagnose.Finding {
 	}
 	f.Fixes = p.fixes()
 	return []diagnose.Finding{f}
+}
+
+// oneSided says why a mesh that only the servers are in does not help.
+func (p *pinned) oneSided(f *diagnose.Finding) {
+	n, kind := p.view.ServerMeshed()
+	var outside []string
+	for _, c := range p.cases {
+		if !c.client.Workload.Mesh.In() && !c.own {
+			outside = append(outside, c.ref)
+		}
+	}
+	if n > 0 && len(outside) > 0 {
+		f.Evidence = append(f.Evidence, fmt.Sprintf("%d of %s %s in %s, %s %s not: it is the client's proxy that chooses a pod for each call.",
+			n, count(len(p.view.Ready()), "ready pod"), either(n, "is", "are"), meshName(kind), list(outside), either(len(outside), "is", "are")))
+	}
 }
 
 // ownResolvers words the finding when every client concerned knows the pods: what it lacks is a policy.
@@ -279,7 +295,7 @@ func because(reason string) string {
 
 // fixes puts the mesh first where there is one already.
 func (p *pinned) fixes() []diagnose.Fix {
-	maxAge := fixMaxAge(p.view, "It only deals the connections anew: between two deals each client still keeps to one pod.")
+	maxAge := fixMaxAge(p.view)
 	var out []diagnose.Fix
 	outside := len(p.cases) == 0
 	for _, c := range p.cases {

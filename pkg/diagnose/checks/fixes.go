@@ -12,7 +12,8 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
 
-// strategy is a fix that `kubectl grpclb fix` writes out in full.
+// strategy is a fix that `kubectl grpclb fix` writes out in full, with the caveats of the strategy itself: those given here are what this
+// finding adds to them.
 func strategy(v *diagnose.View, s diagnose.Strategy, title string, caveats ...string) diagnose.Fix {
 	args := slices.Concat([]string{"kubectl", "grpclb", "fix", subject(v)}, inNamespace(v.Service.Namespace), []string{"--strategy", string(s)})
 	return diagnose.Fix{Title: title, Strategy: s, Commands: []diagnose.Command{{Args: args}}, Caveats: caveats}
@@ -23,25 +24,18 @@ func fixHeadless(v *diagnose.View) diagnose.Fix {
 	if twin, ok := v.Twin(); ok {
 		title = "point the clients at svc/" + twin.Name + " with round_robin"
 	}
-	caveats := []string{"Clients have to choose round_robin: with the usual default, pick_first, they stay on one pod of a headless Service too."}
+	var caveats []string
 	if meshed(v.Clients()) {
 		caveats = append(caveats, "Clients inside a mesh must stay on the ClusterIP: on a headless Service their proxy cannot balance requests.")
-	}
-	if _, _, tls := ownTLS(v); tls {
-		caveats = append(caveats, "The servers use TLS: their certificate needs the new name too, or the clients an authority override.")
-	} else if !v.Ports.Known() {
-		caveats = append(caveats, "Whether the servers use TLS was not looked at: if they do, their certificate needs the new name too, or the clients an authority override.")
 	}
 	return strategy(v, diagnose.StrategyHeadless, title, caveats...)
 }
 
 // fixMesh brings the clients into the mesh that was seen. Where none was, the command names one, since it could not choose.
 func fixMesh(v *diagnose.View, title string) diagnose.Fix {
-	f := strategy(v, diagnose.StrategyMesh, title,
-		"The clients have to dial the ClusterIP Service, in plaintext: the proxy balances only requests that it can read.")
+	f := strategy(v, diagnose.StrategyMesh, title)
 	if !meshSeen(v) {
 		f.Commands[0].Args = append(f.Commands[0].Args, "--mesh", "linkerd")
-		f.Caveats = append(f.Caveats, "No mesh was seen in reach: one has to be installed first, Linkerd or Istio, and is named by --mesh.")
 	}
 	return f
 }
@@ -84,8 +78,7 @@ func fixOwnMesh(v *diagnose.View, c diagnose.Client) (diagnose.Fix, bool) {
 }
 
 func fixMaxAge(v *diagnose.View, caveats ...string) diagnose.Fix {
-	return strategy(v, diagnose.StrategyMaxAge, "let the servers end connections after a while, so that clients look again",
-		append(caveats, "Streams that outlive the age and its grace period are cut, and clients reconnect in waves.")...)
+	return strategy(v, diagnose.StrategyMaxAge, "let the servers end connections after a while, so that clients look again", caveats...)
 }
 
 func meshed(cs []diagnose.Client) bool {

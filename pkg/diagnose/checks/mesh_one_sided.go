@@ -8,14 +8,15 @@ import (
 
 func meshOneSided() diagnose.Check {
 	return diagnose.Check{
-		ID:       "mesh-one-sided",
-		Title:    "the servers are in a mesh, the clients are not",
-		Severity: diagnose.High,
-		Doc:      page("mesh-one-sided"),
-		Since:    "0.1.0",
-		Needs:    []diagnose.FactName{diagnose.FactServices, diagnose.FactSlices, diagnose.FactPods, diagnose.FactWorkloads},
-		GRPCOnly: true,
-		Run:      runMeshOneSided,
+		ID:        "mesh-one-sided",
+		Title:     "the servers are in a mesh, the clients are not",
+		Severity:  diagnose.High,
+		Doc:       page("mesh-one-sided"),
+		Since:     "0.1.0",
+		Needs:     []diagnose.FactName{diagnose.FactServices, diagnose.FactSlices, diagnose.FactPods, diagnose.FactWorkloads},
+		DependsOn: []string{"clusterip-pinned"}, // which names the mesh and the same clients then
+		GRPCOnly:  true,
+		Run:       runMeshOneSided,
 	}
 }
 

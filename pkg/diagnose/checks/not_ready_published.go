@@ -29,13 +29,7 @@ func runNotReadyPublished(v *diagnose.View) []diagnose.Finding {
 		Summary:  "pods that are not ready would get calls: publishNotReadyAddresses is set",
 		Evidence: []string{"All pods behind the Service are ready now, so nothing is lost at the moment."},
 	}
-	var bad []diagnose.Endpoint
-	for _, e := range v.Ready() {
-		// The flag makes every endpoint's ready condition true; serving and the pod tell the truth (KEP-1672).
-		if p := v.Pod(e.Pod); !e.Serving || p != nil && !p.Ready {
-			bad = append(bad, e)
-		}
-	}
+	bad := v.NotReadyPublished()
 	if len(bad) > 0 {
 		f.Severity = diagnose.High
 		f.Summary = fmt.Sprintf("%s not ready and %s calls all the same: publishNotReadyAddresses is set",

@@ -25,7 +25,8 @@ func projectService(s *corev1.Service) diagnose.Service {
 		Key: keyOf(&s.ObjectMeta), UID: string(s.UID), Created: s.CreationTimestamp.UTC(),
 		Type: string(s.Spec.Type), ClusterIPs: s.Spec.ClusterIPs, Selector: s.Spec.Selector,
 		SessionAffinity: string(s.Spec.SessionAffinity), PublishNotReady: s.Spec.PublishNotReadyAddresses,
-		Ours: s.Labels[diagnose.ManagedByLabel] == diagnose.ManagedBy, Ignore: ignored(s.Annotations[diagnose.IgnoreAnnotation]),
+		Terminating: s.DeletionTimestamp != nil,
+		Ours:        s.Labels[diagnose.ManagedByLabel] == diagnose.ManagedBy, Ignore: ignored(s.Annotations[diagnose.IgnoreAnnotation]),
 	}
 	if len(out.ClusterIPs) == 0 && s.Spec.ClusterIP != "" {
 		out.ClusterIPs = []string{s.Spec.ClusterIP}

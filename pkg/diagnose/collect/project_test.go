@@ -55,6 +55,10 @@ func TestProjectService(t *testing.T) {
 	if diff := cmp.Diff(want, projectService(in)); diff != "" {
 		t.Error(diff)
 	}
+	in.DeletionTimestamp = &metav1.Time{}
+	if !projectService(in).Terminating {
+		t.Error("a Service that is being deleted is not told from others")
+	}
 }
 
 // TestProjectSliceDefaults: nil conditions mean what the API says they mean.

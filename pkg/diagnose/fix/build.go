@@ -32,6 +32,9 @@ func Build(v *diagnose.View, strategy diagnose.Strategy, o Options) (Plan, error
 	if err := b.fits(); err != nil {
 		return Plan{}, err
 	}
+	if caveat := v.Service.DeletionCaveat(); caveat != "" {
+		b.caveat("%s", caveat)
+	}
 	if err := steps(); err != nil {
 		return Plan{}, err
 	}

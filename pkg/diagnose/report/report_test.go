@@ -43,7 +43,7 @@ func someChecks() []diagnose.Check {
 		{ID: "readiness-missing", Severity: diagnose.High, Run: func(*diagnose.View) []diagnose.Finding { return []diagnose.Finding{patchFinding()} }},
 		{ID: "session-affinity", Severity: diagnose.High, Run: quiet},
 		{ID: "single-endpoint", Severity: diagnose.Info, Run: quiet},
-		{ID: "scale-out-blind", Severity: diagnose.Critical, DependsOn: []string{"clusterip-pinned"}, Run: quiet},
+		{ID: "scale-out-blind", Severity: diagnose.Critical, DependsOn: []string{"clusterip-pinned"}, Run: func(*diagnose.View) []diagnose.Finding { return []diagnose.Finding{patchFinding()} }},
 		{ID: "dns-disagrees", Severity: diagnose.High, Needs: []diagnose.FactName{"none"}, Run: quiet},
 	}
 }
@@ -338,6 +338,49 @@ func TestDataFormats(t *testing.T) {
 	}
 	if any["apiVersion"] != "grpclb.dev/v1alpha1" || any["kind"] != "Report" {
 		t.Errorf("got %v %v", any["apiVersion"], any["kind"])
+	}
+}
+
+// TestNotMeasured: a pod without a sample is not a pod without load.
+func TestNotMeasured(t *testing.T) {
+	busy, idle := int64(900), int64(0)
+	row := func(name string, cpu *int64) diagnose.SpreadRow {
+		return diagnose.SpreadRow{Pod: diagnose.Key{Namespace: "default", Name: name}, Ready: true, CPU: cpu}
+	}
+	r := diagnose.ServiceReport{Key: diagnose.Key{Namespace: "default", Name: "s"}, Spread: diagnose.Spread{Rows: []diagnose.SpreadRow{
+		row("busy", &busy), row("idle", &idle), row("no-sample", nil),
+	}}}
+	lines := map[string]string{}
+	for l := range strings.Lines(render(t, func(w io.Writer) error { return report.SpreadTable(w, r, report.TextOptions{}) })) {
+		if name, rest, ok := strings.Cut(strings.TrimSpace(l), " "); ok {
+			lines[name] = strings.TrimSpace(rest)
+		}
+	}
+	if !strings.HasPrefix(lines["busy"], "900m  █") || lines["idle"] != "0m" || lines["no-sample"] != "not measured" {
+		t.Errorf("got %q", lines)
+	}
+	for i := range r.Spread.Rows {
+		r.Spread.Rows[i].CPU = nil
+	}
+	if out := render(t, func(w io.Writer) error { return report.SpreadTable(w, r, report.TextOptions{}) }); strings.Contains(out, "not measured") {
+		t.Errorf("nothing was measured at all, and each pod says so:\n%s", out)
+	}
+}
+
+// TestReadinessWords: pods that are published though they are not ready are told from those that are left out.
+func TestReadinessWords(t *testing.T) {
+	two := 2
+	for want, s := range map[string]diagnose.Summary{
+		"2 ready on 1 node":                                                {},
+		"2 ready, 3 not ready on 1 node":                                   {NotReady: 3},
+		"2 ready, 3 not ready but published all the same on 1 node":        {NotReady: 3, Published: 3},
+		"2 ready, 3 not ready, 1 of them published all the same on 1 node": {NotReady: 3, Published: 1},
+	} {
+		s.Type, s.Ready, s.Nodes = "headless", &two, 1
+		r := diagnose.ServiceReport{Key: diagnose.Key{Namespace: "default", Name: "s"}, Summary: s}
+		if out := render(t, func(w io.Writer) error { return report.SpreadTable(w, r, report.TextOptions{}) }); !strings.Contains(out, want+" ·") {
+			t.Errorf("want %q in\n%s", want, out)
+		}
 	}
 }
 

@@ -38,7 +38,8 @@ func (p *printer) pods(s diagnose.Spread) {
 	slices.SortStableFunc(rows, busier)
 	total, of := 0.0, measure(s)
 	for _, r := range rows {
-		total += of(r)
+		x, _ := of(r)
+		total += x
 	}
 	if len(rows) == 1 {
 		total = 0 // no bar: there is nothing to compare it with
@@ -80,13 +81,20 @@ func ends(rows []diagnose.SpreadRow) (head, between, tail []diagnose.SpreadRow) 
 	return head, between, tail
 }
 
-func (p *printer) podRows(rows []diagnose.SpreadRow, of func(diagnose.SpreadRow) float64, total float64) [][]span {
+func (p *printer) podRows(rows []diagnose.SpreadRow, of measured, total float64) [][]span {
 	var cells [][]span
 	for _, r := range rows {
-		cells = append(cells, append(podCells(r), p.share(of(r), total)))
+		bar := span{faint, "not measured"}
+		if x, ok := of(r); ok || total <= 0 {
+			bar = p.share(x, total)
+		}
+		cells = append(cells, append(podCells(r), bar))
 	}
 	return cells
 }
+
+// measured returns a pod's part of what the bars show; false when it is not known, which is no zero.
+type measured func(diagnose.SpreadRow) (float64, bool)
 
 func busier(a, b diagnose.SpreadRow) int {
 	return cmp.Or(
@@ -105,15 +113,15 @@ func value[T int | int64 | float64](v *T) float64 {
 }
 
 // measure is what the bars show: what the spread was judged by, else the best that is known.
-func measure(s diagnose.Spread) func(diagnose.SpreadRow) float64 {
+func measure(s diagnose.Spread) measured {
 	known := func(has func(diagnose.SpreadRow) bool) bool { return slices.ContainsFunc(s.Rows, has) }
 	switch {
 	case known(func(r diagnose.SpreadRow) bool { return value(r.Rate) > 0 }):
-		return func(r diagnose.SpreadRow) float64 { return value(r.Rate) }
+		return func(r diagnose.SpreadRow) (float64, bool) { return value(r.Rate), r.Rate != nil }
 	case s.Basis == "cpu" || !known(func(r diagnose.SpreadRow) bool { return r.Conns != nil }):
-		return func(r diagnose.SpreadRow) float64 { return value(r.CPU) }
+		return func(r diagnose.SpreadRow) (float64, bool) { return value(r.CPU), r.CPU != nil }
 	}
-	return func(r diagnose.SpreadRow) float64 { return value(r.Conns) }
+	return func(r diagnose.SpreadRow) (float64, bool) { return value(r.Conns), r.Conns != nil }
 }
 
 func podCells(r diagnose.SpreadRow) []span {

@@ -139,6 +139,13 @@ func readiness(s diagnose.Summary) string {
 	if s.NotReady > 0 {
 		out += fmt.Sprintf(", %d not ready", s.NotReady)
 	}
+	switch {
+	case s.Published == 0:
+	case s.Published == s.NotReady:
+		out += " but published all the same"
+	default:
+		out += fmt.Sprintf(", %d of them published all the same", s.Published)
+	}
 	var where []string
 	if s.Nodes > 0 {
 		where = append(where, plural(s.Nodes, "node"))
