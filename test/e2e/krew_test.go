@@ -115,15 +115,16 @@ func (k *krewUser) release(version string) krew.Snapshot {
 		k.Fatal(err)
 	}
 	tw := tar.NewWriter(zw)
-	for _, file := range []struct {
-		name string
-		mode int64
-	}{{program, 0o755}, {filepath.Join(k.bed.Root, "LICENSE"), 0o644}} {
-		data, err := os.ReadFile(file.name)
+	files := []string{program}
+	for _, name := range krew.Licenses {
+		files = append(files, filepath.Join(k.bed.Root, name))
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
 		if err != nil {
 			k.Fatal(err)
 		}
-		header := &tar.Header{Name: filepath.Base(file.name), Mode: file.mode, Size: int64(len(data))}
+		header := &tar.Header{Name: filepath.Base(name), Mode: 0o755, Size: int64(len(data))}
 		if err := tw.WriteHeader(header); err != nil {
 			k.Fatal(err)
 		}
@@ -230,7 +231,7 @@ func (k *krewUser) installs() {
 // installed are krew's files while a version is installed.
 func (k *krewUser) installed(version string) []string {
 	store := "krew/store/grpclb/" + version + "/"
-	return []string{"krew/bin/" + krew.Binary, "krew/receipts/grpclb.yaml", store + "LICENSE", store + krew.Binary}
+	return []string{"krew/bin/" + krew.Binary, "krew/receipts/grpclb.yaml", store + "LICENSE", store + "THIRD_PARTY_LICENSES.txt", store + krew.Binary}
 }
 
 // works diagnoses a Service whose client is pinned to one pod.

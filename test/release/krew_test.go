@@ -177,10 +177,10 @@ func (k *krewBench) testInstalls(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{link, "krew/receipts/grpclb.yaml", store + "/LICENSE", store + "/" + p.Program()}, files); diff != "" {
+			if diff := cmp.Diff([]string{link, "krew/receipts/grpclb.yaml", store + "/LICENSE", store + "/THIRD_PARTY_LICENSES.txt", store + "/" + p.Program()}, files); diff != "" {
 				t.Errorf("installed files (-want +got):\n%s", diff)
 			}
-			k.wantLicense(t, filepath.Join(home.Root, "store", krew.Name, k.snapshot.Version, "LICENSE"))
+			k.wantLicenses(t, filepath.Join(home.Root, "store", krew.Name, k.snapshot.Version))
 			k.wantProgram(t, filepath.Join(home.Bin(), path.Base(link)), p)
 			if !strings.Contains(out, "completion install") || !strings.Contains(out, krew.Homepage) {
 				t.Errorf("krew does not show caveats and homepage:\n%s", out)
@@ -189,15 +189,18 @@ func (k *krewBench) testInstalls(t *testing.T) {
 	}
 }
 
-func (k *krewBench) wantLicense(t *testing.T, name string) {
+// wantLicenses compares the licences in a folder with the repository's.
+func (k *krewBench) wantLicenses(t *testing.T, dir string) {
 	t.Helper()
-	want, err := os.ReadFile(filepath.Join(k.root, "LICENSE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(name)
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the installed LICENSE is not the repository's: %v", err)
+	for _, name := range krew.Licenses {
+		want, err := os.ReadFile(filepath.Join(k.root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the installed %s is not the repository's: %v", name, err)
+		}
 	}
 }
 
@@ -247,7 +250,7 @@ func (k *krewBench) testRefusals(t *testing.T) {
 		"another platform's archive":          {k.pointed(t), k.snapshot.Path("linux", "arm64"), "checksum does not match"},
 		"a manifest before the first release": {k.unreleased(t), good, "checksum does not match, want: " + krew.NotReleased},
 	}
-	for _, missing := range []string{"LICENSE", krew.Binary} {
+	for _, missing := range append([]string{krew.Binary}, krew.Licenses...) {
 		archive := without(t, good, missing)
 		tests["an archive without "+missing] = struct {
 			manifest []byte
@@ -309,7 +312,7 @@ func (k *krewBench) testIndexCheck(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, err := check(change(t, text, "    - from: LICENSE\n      to: .\n", ""))
-	wantRefusal(t, out, err, "could not find license file among [kubectl-grpclb]")
+	wantRefusal(t, out, err, "could not find license file among [THIRD_PARTY_LICENSES.txt, kubectl-grpclb]")
 	out, err = check(change(t, text, server.URL, server.URL+"/missing"))
 	wantRefusal(t, out, err, "status code 404")
 }

@@ -22,6 +22,10 @@ const (
 	Downloads = Homepage + "/releases/download/"
 )
 
+// Licenses are the files that come along with the program wherever it is
+// installed: ours, and those of what is linked into it.
+var Licenses = []string{"LICENSE", "THIRD_PARTY_LICENSES.txt"}
+
 // NotReleased stands for the hash of an archive that does not exist yet.
 var NotReleased = strings.Repeat("0", 64)
 

@@ -138,6 +138,7 @@ func TestReviewFinds(t *testing.T) {
 		"a hash on two platforms":    {"64.zip\n    sha256: " + krew.Scalar(krew.NotReleased), "64.zip\n    sha256: " + hash, "stands on 2 of 6"},
 		"a program without .exe":     {"bin: kubectl-grpclb.exe", "bin: kubectl-grpclb", `windows/amd64: bin is "kubectl-grpclb"`},
 		"the licence not installed":  {"    - from: LICENSE\n      to: .\n", "", "files are"},
+		"others' not installed":      {"    - from: THIRD_PARTY_LICENSES.txt\n      to: .\n", "", "files are"},
 		"the licence somewhere else": {"from: LICENSE\n      to: .", "from: LICENSE\n      to: doc", "files are"},
 	}
 	for name, tt := range tests {

@@ -28,7 +28,7 @@ var (
 // Review reads a manifest as a reviewer of krew's index does and returns what is
 // wrong with it; nil means nothing. The rules are those of krew's guides on
 // manifests, naming and submitting, and of this project's releases: six
-// platforms, GitHub archives, the licence installed beside the program. What
+// platforms, GitHub archives, the licences installed beside the program. What
 // krew's own validator refuses is left to it.
 func Review(text []byte) []string {
 	m, err := Parse(text)
@@ -120,7 +120,11 @@ func (r *review) platform(version string, p Platform) {
 		r.say("%s: sha256 %q is not 64 lower-case hexadecimal digits", p, p.Sha256)
 	}
 	r.want(p.String()+": bin", p.Bin, p.Program())
-	if want := []File{{p.Program(), "."}, {"LICENSE", "."}}; !slices.Equal(p.Files, want) {
+	want := []File{{p.Program(), "."}}
+	for _, name := range Licenses {
+		want = append(want, File{name, "."})
+	}
+	if !slices.Equal(p.Files, want) {
 		r.say("%s: files are %v, want %v", p, p.Files, want)
 	}
 }

@@ -11,7 +11,7 @@ import (
 type Sum func(uri string) (string, error)
 
 // Render makes a manifest from a template the way krew-release-bot does
-// (rajatjindal/krew-release-bot, pkg/source/template.go at v0.0.51): Go's
+// (rajatjindal/krew-release-bot, pkg/source/template.go, the same from v0.0.46 to v0.0.51): Go's
 // text/template with the tag of the release as .TagName and two functions of
 // its own. addURIAndSha writes a uri line and a sha256 line, the latter indented
 // for manifests with four spaces; its first argument is a template again, which
