@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 //go:generate go test . -run "TestDocuments|TestReadmeSample" -update
@@ -56,36 +59,126 @@ func exitCodes() string {
 	return b.String()
 }
 
+// commandReference is the page about commands: for each what its help says, its examples, and a table of its flags. Flags that most commands
+// have stand in a table of their own.
 func commandReference() string {
 	a := &app{config: configFlags()}
 	root := a.root()
+	var all []*cobra.Command
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			all = append(all, c)
+		}
+	}
+	shared := sharedFlags(all)
 	var b strings.Builder
 	b.WriteString(generated + "# Commands\n\n")
-	for _, c := range root.Commands() {
-		if c.Name() == "help" || c.Name() == "completion" {
-			continue
-		}
-		fmt.Fprintf(&b, "## %s %s\n\n```\n%s```\n\n", Name, c.Name(), help(c))
+	for _, c := range all {
+		fmt.Fprintf(&b, "- [%s](#%s): %s\n", c.Name(), strings.ReplaceAll(Name+" "+c.Name(), " ", "-"), c.Short)
 	}
-	b.WriteString("All commands also take kubectl's connection flags (`--kubeconfig`, `--context`, `-n`, `--as`, `--request-timeout`, ...), `--color`,\n`--quiet` and `-v`.\n")
+	b.WriteString("\n[Flags of most commands](#flags-of-most-commands) and [kubectl's own](#flags-of-all-commands) stand at the end. " +
+		"[diagnose.md](diagnose.md) shows the commands\nat work, [exit-codes.md](exit-codes.md) what they end with.\n")
+	for _, c := range all {
+		writeCommand(&b, "##", c, shared)
+		for _, sub := range c.Commands() {
+			writeCommand(&b, "###", sub, shared)
+		}
+	}
+	b.WriteString("\n## Flags of most commands\n\n")
+	writeFlags(&b, all, shared.has)
+	b.WriteString("\n## Flags of all commands\n\n")
+	persistent := func(f *pflag.Flag) bool { return root.PersistentFlags().Lookup(f.Name) != nil && !f.Hidden }
+	writeFlags(&b, []*cobra.Command{root}, persistent)
+	b.WriteString("\nkubectl's other flags for the connection (`--server`, `--token`, `--user`, `--certificate-authority`, …) work as well.\n")
 	return b.String()
 }
 
-// help is the command's own help without the flags that all share.
-func help(c *cobra.Command) string {
-	var b strings.Builder
+// flagSet is a choice of flags, by name and what is said of them: probe's --from is not the --from of the others.
+type flagSet map[[2]string]bool
+
+func (s flagSet) has(f *pflag.Flag) bool { return s[[2]string{f.Name, f.Usage}] }
+
+// sharedFlags are those that at least three commands describe in the same words.
+func sharedFlags(commands []*cobra.Command) flagSet {
+	count := map[[2]string]int{}
+	for _, c := range commands {
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { count[[2]string{f.Name, f.Usage}]++ })
+	}
+	shared := flagSet{}
+	for key, n := range count {
+		shared[key] = n >= 3 && key[0] != "help"
+	}
+	return shared
+}
+
+func writeCommand(b *strings.Builder, heading string, c *cobra.Command, shared flagSet) {
 	text := c.Long
 	if text == "" {
 		text = c.Short
 	}
-	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s\n", text, c.UseLine())
+	fmt.Fprintf(b, "\n%s %s\n\n```text\n%s\n\nUsage:\n  %s\n```\n", heading, c.CommandPath(), strings.TrimSpace(text), c.UseLine())
 	if c.Example != "" {
-		fmt.Fprintf(&b, "\nExamples:\n%s\n", c.Example)
+		fmt.Fprintf(b, "\n```sh\n%s\n```\n", dedent(c.Example))
 	}
-	if f := c.LocalNonPersistentFlags().FlagUsages(); f != "" {
-		fmt.Fprintf(&b, "\nFlags:\n%s", f)
+	var also []string
+	own := false
+	c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		switch {
+		case f.Hidden || f.Name == "help":
+		case shared.has(f):
+			also = append(also, "`--"+f.Name+"`")
+		default:
+			own = true
+		}
+	})
+	if own {
+		b.WriteString("\n")
+		writeFlags(b, []*cobra.Command{c}, func(f *pflag.Flag) bool { return !shared.has(f) && f.Name != "help" && !f.Hidden })
 	}
-	return b.String()
+	if also != nil {
+		fmt.Fprintf(b, "\nAlso [shared flags](#flags-of-most-commands): %s.\n", strings.Join(also, ", "))
+	}
+}
+
+// writeFlags writes a table of the commands' flags that are wanted, each once.
+func writeFlags(b *strings.Builder, commands []*cobra.Command, wanted func(*pflag.Flag) bool) {
+	rows := map[string]string{}
+	for _, c := range commands {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if wanted(f) {
+				rows[f.Name] = flagRow(f)
+			}
+		})
+	}
+	b.WriteString("| flag | default | |\n|-|-|-|\n")
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		b.WriteString(rows[name])
+	}
+}
+
+func flagRow(f *pflag.Flag) string {
+	kind, usage := pflag.UnquoteUsage(f)
+	name := "`--" + f.Name
+	if f.Shorthand != "" {
+		name = "`-" + f.Shorthand + "`, " + name
+	}
+	if kind != "" {
+		name += " " + strings.ToUpper(kind)
+	}
+	value := ""
+	if f.DefValue != "" && f.DefValue != "[]" && f.DefValue != "false" {
+		value = "`" + f.DefValue + "`"
+	}
+	return fmt.Sprintf("| %s` | %s | %s |\n", name, value, strings.ReplaceAll(usage, "|", "\\|"))
+}
+
+// dedent takes off the indent of a command's examples.
+func dedent(text string) string {
+	lines := strings.Split(strings.Trim(text, "\n"), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimPrefix(l, "  ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // TestFlagsHaveCompletion finds flags with a fixed set of words that nothing completes.

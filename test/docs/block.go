@@ -24,7 +24,7 @@ const (
 	Go        Class = "go"        // compiled
 	Commands  Class = "commands"  // indented, on a check's page, with NAMES to fill in
 	NotRun    Class = "not run"   // syntax only, with the reason
-	Generated Class = "generated" // written and compared by a generator
+	Elsewhere Class = "elsewhere" // written by a generator, or followed by a test of its own
 )
 
 // Block is a piece of code that stands by itself.
@@ -49,7 +49,8 @@ var Excuses = map[string]string{
 	"is the suite itself": "what it starts would start this test",
 	"changes the project": "it writes into the work tree or publishes",
 	"run elsewhere":       "another test runs exactly this, named in the reason",
-	"form":                "a synopsis with words to fill in, as the page says",
+	"a form":              "a synopsis with words to fill in, as the page says",
+	"a drawing":           "it shows how things hang together, and is no output",
 }
 
 func (r *reader) block(n ast.Node, lang string) {
@@ -62,8 +63,8 @@ func (r *reader) block(n ast.Node, lang string) {
 	_, fenced := n.(*ast.FencedCodeBlock)
 	mark, marked := r.mark(n)
 	switch {
-	case r.generated:
-		b.Class = Generated
+	case r.elsewhere:
+		b.Class = Elsewhere
 	case marked:
 		if err := b.apply(mark); err != nil {
 			r.errs = append(r.errs, fmt.Errorf("%s: %w", b, err))
@@ -132,7 +133,7 @@ func (b *Block) run(words []string) error {
 // nothing is.
 func (b Block) Complaint() string {
 	switch {
-	case b.Class == Generated || b.Class == Commands:
+	case b.Class == Elsewhere || b.Class == Commands:
 		return ""
 	case b.Lang == "":
 		return "a code block without a language: write one of " + strings.Join(languages, ", ") + " after the fence (and no indented blocks)"

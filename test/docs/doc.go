@@ -14,8 +14,9 @@
 //
 // yaml, json and go blocks need no comment: they are parsed, Kubernetes objects
 // are decoded strictly and tried on the cluster's API server, Go is compiled.
-// Text between <!-- sample: … --> or <!-- measured: … --> and its end is
-// written, and kept fresh, by a generator of its own. On the pages of checks the
+// Text between <!-- sample: … -->, <!-- measured: … --> or <!-- generated: … -->
+// and its end is written, and kept fresh, by a generator of its own; between
+// <!-- followed: … --> and its end a test of its own does what stands there. On the pages of checks the
 // commands stand indented with NAMES to fill in: their syntax is checked, and
 // the flags of every call of the plugin, wherever it stands in a document.
 //

@@ -96,7 +96,7 @@ func Read(root string, names ...string) ([]*Page, error) {
 // comments that look like this package's and are not.
 func Parse(name string, source []byte) (*Page, error) {
 	r := reader{page: &Page{Name: name, Anchors: map[string]bool{}}, source: source}
-	r.generated = strings.HasPrefix(string(source), "<!-- Generated ")
+	r.elsewhere = strings.HasPrefix(string(source), "<!-- Generated ")
 	tree := goldmark.New(goldmark.WithExtensions(extension.GFM)).Parser().Parse(text.NewReader(source))
 	err := ast.Walk(tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if entering {
@@ -112,7 +112,7 @@ type reader struct {
 	page      *Page
 	source    []byte
 	line      int  // of the last node that had a place
-	generated bool // inside what a generator writes
+	elsewhere bool // inside a part that something else answers for
 	errs      []error
 }
 
@@ -164,16 +164,16 @@ func (r *reader) htmlText(n *ast.HTMLBlock) string {
 	return s
 }
 
-// html notices where generated text begins and ends.
+// html notices where a part begins and ends that something else answers for.
 func (r *reader) html(comment string) {
-	for _, begin := range []string{"<!-- sample:", "<!-- measured:", "<!-- generated:"} {
+	for _, begin := range []string{"<!-- sample:", "<!-- measured:", "<!-- generated:", "<!-- followed:"} {
 		if strings.HasPrefix(comment, begin) {
-			r.generated = true
+			r.elsewhere = true
 		}
 	}
 	for _, end := range []string{"<!-- /sample", "<!-- end:"} {
 		if strings.HasPrefix(comment, end) {
-			r.generated = false
+			r.elsewhere = false
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -32,8 +33,9 @@ func Desk(root, dir string) error {
 type Session struct {
 	// Command makes a program ready to start, with folder and environment.
 	Command func(ctx context.Context, argv ...string) *exec.Cmd
-	// Rename changes what was printed before it is compared, if not nil.
-	Rename func(printed string) string
+	// Namespace is where the commands run, if not empty. The documents are
+	// written for the namespace "default".
+	Namespace string
 	// Report gets each failure, at the block it belongs to.
 	Report func(b Block, err error)
 
@@ -74,19 +76,29 @@ func (s *Session) Run(ctx context.Context, page *Page, class Class) {
 
 func (s *Session) compare(b Block) {
 	printed := s.printed
-	if s.Rename != nil {
-		printed = s.Rename(printed)
+	if s.Namespace != "" {
+		printed = strings.ReplaceAll(printed, s.Namespace, "default")
 	}
 	if err := Match(b.Text, printed); err != nil {
 		s.Report(b, fmt.Errorf("%w\nif the document is out of date, write into it what was printed (a word … stands for anything):\n%s", err, printed))
 	}
 }
 
+var inDefault = regexp.MustCompile(`(-n(?:amespace)?[ =]|[.:])default\b`)
+
+// script is a block's text with its namespace.
+func (s *Session) script(b Block) string {
+	if s.Namespace == "" {
+		return b.Text
+	}
+	return inDefault.ReplaceAllString(b.Text, "${1}"+s.Namespace)
+}
+
 func (s *Session) block(ctx context.Context, b Block) error {
 	if b.Background {
 		return s.start(ctx, b)
 	}
-	cmd := s.Command(ctx, "sh", "-eu", "-c", b.Text)
+	cmd := s.Command(ctx, "sh", "-eu", "-c", s.script(b))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -105,7 +117,7 @@ func (s *Session) block(ctx context.Context, b Block) error {
 // start begins a command that goes on, and returns when it has said something.
 func (s *Session) start(ctx context.Context, b Block) error {
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := s.Command(ctx, "sh", "-eu", "-c", "exec "+strings.TrimSpace(b.Text))
+	cmd := s.Command(ctx, "sh", "-eu", "-c", "exec "+strings.TrimSpace(s.script(b)))
 	out := &heard{first: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {

@@ -8,11 +8,12 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// Calls parses commands for a POSIX shell and returns the arguments of every
+// Calls parses commands for a shell (bash's language, of which sh is a part: what
+// is run is judged by sh itself) and returns the arguments of every
 // call of the plugin in them, without the program's name. What a variable or a
 // substitution would hold is "x".
 func Calls(script string) ([][]string, error) {
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(script), "")
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "")
 	if err != nil {
 		var at syntax.ParseError
 		if errors.As(err, &at) {
