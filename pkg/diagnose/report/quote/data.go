@@ -47,9 +47,12 @@ func YAML(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Text with DEL or C1 in it is no YAML before it is escaped; a key beyond 1024 characters is none in JSON's style.
-	if out, err := yaml.JSONToYAML(raw); err == nil && clean(string(out)) {
-		return out, nil
+	// Text with DEL or C1 in it is no YAML before it is escaped, or is another text: U+0085 ends a line there. A key beyond 1024
+	// characters is none in JSON's style.
+	if clean(string(raw)) {
+		if out, err := yaml.JSONToYAML(raw); err == nil && clean(string(out)) {
+			return out, nil
+		}
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()

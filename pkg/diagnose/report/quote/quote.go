@@ -107,9 +107,9 @@ func workflow(word string) bool {
 }
 
 // Shell returns arg as one word of a POSIX shell (XCU 2.2): unchanged when nothing in it is special, in single quotes
-// otherwise. It returns false for an argument that is not Printable: such a command is better not run.
+// otherwise. It returns false for an argument that Visible would change: on its way to the reader it would become another one.
 func Shell(arg string) (string, bool) {
-	if !printable(arg) {
+	if Visible(arg) != arg {
 		return "", false
 	}
 	if arg != "" && arg[0] != '=' && strings.IndexFunc(arg, special) < 0 {

@@ -83,7 +83,7 @@ func TestShell(t *testing.T) {
 			t.Errorf("Shell(%q) = %q, %v, want %q", c.in, got, ok, c.want)
 		}
 	}
-	for _, bad := range []string{"a\nb", "\x1b[A", "a\u202eb", "\xff", "a\x00"} {
+	for _, bad := range []string{"a\nb", "\x1b[A", "a\u202eb", "\xff", "a\x00", "##[error]x", "a##vso[b]", "::error::x", "a ::error::x"} {
 		if got, ok := quote.Shell(bad); ok {
 			t.Errorf("Shell(%q) = %q, want it refused", bad, got)
 		}
@@ -102,13 +102,13 @@ func FuzzShell(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		q, ok := quote.Shell(s)
 		if !ok {
-			if quote.Printable(s) {
-				t.Fatalf("Shell(%q) refused printable text", s)
+			if quote.Visible(s) == s {
+				t.Fatalf("Shell(%q) refused text that arrives as it is", s)
 			}
 			return
 		}
-		if !quote.Printable(q) {
-			t.Errorf("Shell(%q) = %q is not printable", s, q)
+		if quote.Visible(q) != q {
+			t.Errorf("Shell(%q) = %q does not arrive as it is", s, q)
 		}
 		out, err := exec.CommandContext(t.Context(), sh, "-c", "printf '<%s>' "+q).Output()
 		if err != nil || string(out) != "<"+s+">" {
@@ -137,7 +137,7 @@ func TestCommandLine(t *testing.T) {
 // hostile are strings that a format must carry unharmed, and show harmlessly.
 var hostile = []string{
 	"plain", "yes", "0x10", "1e3", "null", "~", "- a", "a: b", "# c", "a\nb\n", "\n::error::x\n", "\x1b[31m\u009b", "a\u202eb", "\U000e0041", "😀",
-	"##[group]", "'\"\\", "\t", " lead", "trail ", "\u2028", "\u0085", strings.Repeat("long ", 100) + "\x1b",
+	"##[group]", "'\"\\", "\t", " lead", "trail ", "\u2028", "\u0085", "a\u0085b", strings.Repeat("long ", 100) + "\x1b",
 }
 
 func TestDataRoundTrip(t *testing.T) {
