@@ -77,22 +77,31 @@ func Load(r io.Reader) (*diagnose.Snapshot, error) {
 	if len(b) > MaxBytes {
 		return nil, fmt.Errorf("read snapshot: %w", ErrTooLarge)
 	}
+	empty := len(bytes.TrimSpace(b)) == 0
+	var s diagnose.Snapshot
+	if err := yaml.Unmarshal(b, &s); err != nil {
+		return nil, misfit(b, empty, err)
+	}
+	if err := checkHead(s.APIVersion, s.Kind, empty); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// misfit says what a document is that could not be read as a snapshot because of cause: most of what is wrong shows in its head.
+func misfit(b []byte, empty bool, cause error) error {
 	var head struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
 	}
 	if err := yaml.Unmarshal(b, &head); err != nil {
-		return nil, &FormatError{Reason: "the file is no YAML document: " + firstLine(err), Hint: "save one with diagnose --save FILE"}
+		return &FormatError{Reason: "the file is no YAML document: " + firstLine(err), Hint: "save one with diagnose --save FILE"}
 	}
-	if err := checkHead(head.APIVersion, head.Kind, len(bytes.TrimSpace(b)) == 0); err != nil {
-		return nil, err
+	if err := checkHead(head.APIVersion, head.Kind, empty); err != nil {
+		return err
 	}
-	var s diagnose.Snapshot
-	if err := yaml.Unmarshal(b, &s); err != nil {
-		return nil, &FormatError{Got: head.APIVersion + " " + head.Kind, Reason: "a field of the snapshot has the wrong form: " + firstLine(err),
-			Hint: "it was changed by hand, or cut short: save it anew"}
-	}
-	return &s, nil
+	return &FormatError{Got: head.APIVersion + " " + head.Kind, Reason: "a field of the snapshot has the wrong form: " + firstLine(cause),
+		Hint: "it was changed by hand, or cut short: save it anew"}
 }
 
 func checkHead(version, kind string, empty bool) error {

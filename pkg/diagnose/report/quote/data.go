@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	yamlnode "go.yaml.in/yaml/v3"
-	"sigs.k8s.io/yaml"
 )
 
 // JSON encodes v as one indented JSON document that is safe to show: what Visible would spell out stands as a \u escape,
@@ -50,7 +49,7 @@ func YAML(v any) ([]byte, error) {
 	// Text with DEL or C1 in it is no YAML before it is escaped, or is another text: U+0085 ends a line there. A key beyond 1024
 	// characters is none in JSON's style.
 	if clean(string(raw)) {
-		if out, err := yaml.JSONToYAML(raw); err == nil && clean(string(out)) {
+		if out, err := blockYAML(raw); err == nil && clean(string(out)) {
 			return out, nil
 		}
 	}
