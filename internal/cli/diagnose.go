@@ -68,9 +68,9 @@ What it may not see it names, and goes on. Secrets are never read.`,
 	fl := cmd.Flags()
 	fl.StringVarP(&f.output, "output", "o", "text", "text, wide, json, yaml or name")
 	fl.StringVar(&f.failOn, "fail-on", "high", "lowest severity that makes the exit code 1: info, low, medium, high or critical")
-	fl.StringSliceVar(&f.skip, "skip", nil, "checks to leave out, by ID")
-	fl.BoolVar(&f.allowPartial, "allow-partial", false, "exit 0, not 3, when a check at or above --fail-on could not look")
-	fl.BoolVar(&f.rbac, "rbac", false, "print the minimal Roles for each depth and exit")
+	fl.StringSliceVar(&f.skip, "skip", nil, "IDs of checks to leave out, as the command checks lists them")
+	fl.BoolVar(&f.allowPartial, "allow-partial", false, "exit 0 instead of 3 when a check at or above --fail-on could not see what it needs")
+	fl.BoolVar(&f.rbac, "rbac", false, "print the RBAC Roles that each depth needs, as YAML, and exit; -n names their namespace")
 	completeWords(cmd, "output", "text", "wide", "json", "yaml", "name")
 	completeWords(cmd, "fail-on", "info", "low", "medium", "high", "critical")
 	completeList(cmd, "skip", checkWords()...)
@@ -85,7 +85,7 @@ func (a *app) diagnoseOptions(f diagnoseFlags, args []string) (diagnoseOptions, 
 	}
 	for _, id := range f.skip {
 		if _, ok := checks.ByID(id); !ok {
-			return o, usage(Name+" checks lists them"+nearCheck(id), "--skip: there is no check %q", id)
+			return o, usage(Name+" checks lists them"+nearCheck(id), "--skip: there is no check %s", shown(id))
 		}
 		o.run.Skip[id] = "skipped on request (--skip)"
 	}

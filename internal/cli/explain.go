@@ -11,6 +11,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/target"
 )
 
 func (a *app) explainCmd() *cobra.Command {
@@ -30,7 +31,7 @@ func (a *app) explainCmd() *cobra.Command {
 			}
 			c, ok := checks.ByID(args[0])
 			if !ok {
-				return usage(Name+" checks lists them"+nearCheck(args[0]), "there is no check %q", args[0])
+				return usage(Name+" checks lists them"+nearCheck(args[0]), "there is no check %s", shown(args[0]))
 			}
 			_, err := fmt.Fprintf(a.Out, "%s\n", strings.TrimRight(c.Doc, "\n"))
 			return err
@@ -116,8 +117,11 @@ func checkWords() []string {
 	return out
 }
 
-// nearCheck names a check that shares a word with what was typed.
+// nearCheck names the checks whose ID is nearest to what was typed, or one that shares a word with it.
 func nearCheck(typed string) string {
+	if near := target.Nearest(typed, checkIDs()); len(near) > 0 {
+		return "; did you mean " + strings.Join(near, " or ") + "?"
+	}
 	for _, id := range checkIDs() {
 		for w := range strings.SplitSeq(typed, "-") {
 			if len(w) > 3 && strings.Contains(id, w) {

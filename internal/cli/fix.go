@@ -36,7 +36,7 @@ func (a *app) fixCmd() *cobra.Command {
 	strategies, languages := strategyNames(), fix.Languages()
 	cmd := &cobra.Command{
 		Use:   "fix svc/NAME [--strategy headless|mesh|max-age]",
-		Short: "write the manifests, patches and client code that mend it; changes nothing itself",
+		Short: "write the manifests, patches and client code that spread the calls; changes nothing itself",
 		Long: `Writes what to apply, as YAML for kubectl apply, with the rest (client code, caveats) as comments.
 It changes nothing: read it, then pipe it.
 
@@ -53,16 +53,21 @@ It changes nothing: read it, then pipe it.
 			if f.code != "" && !slices.Contains(languages, f.code) {
 				return usage("", "--code is one of %s, not %q", strings.Join(languages, ", "), f.code)
 			}
+			if f.options.Name != "" {
+				if err := checkName("Service", f.options.Name, true); err != nil {
+					return err
+				}
+			}
 			return a.fix(cmd.Context(), f, args)
 		},
 	}
 	a.gatherFlags(cmd, &f.gatherFlags)
 	fl := cmd.Flags()
-	fl.StringVar(&f.strategy, "strategy", strategies[0], strings.Join(strategies, ", "))
-	fl.StringVar(&f.options.Name, "name", "", "name of the headless Service (default NAME-headless)")
+	fl.StringVar(&f.strategy, "strategy", strategies[0], "what to write: "+strings.Join(strategies, ", "))
+	fl.StringVar(&f.options.Name, "name", "", "name of the headless Service that --strategy headless writes (default NAME-headless)")
 	fl.StringVar(&f.options.Mesh, "mesh", "", "linkerd or istio, for --strategy mesh (default: the one seen)")
 	fl.DurationVar(&f.options.MaxAge, "max-age", 0, "age at which servers close a connection, for --strategy max-age (default 5m)")
-	fl.DurationVar(&f.options.Grace, "grace", 0, "time that calls then get to finish (default 30s)")
+	fl.DurationVar(&f.options.Grace, "grace", 0, "time that calls get to finish at that age, for --strategy max-age (default 30s)")
 	fl.StringVar(&f.code, "code", "", "print only the code for one language: "+strings.Join(languages, ", "))
 	completeWords(cmd, "strategy", strategies...)
 	completeWords(cmd, "mesh", "linkerd", "istio")

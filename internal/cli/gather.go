@@ -68,14 +68,14 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 	fl.BoolVar(&f.redact, "redact", false, "replace names and addresses by stand-ins in what --save writes")
 	fl.DurationVar(&f.timeout, "timeout", defaultTimeout, "stop after this time and report what was seen until then")
 	fl.StringVar(&f.clientsFrom, "clients-from", "namespace", "where to look for client workloads: namespace (the Service's) or all")
-	fl.StringSliceVar(&f.clients, "client", nil, "look at this client workload too (deploy/NAME or NAMESPACE/deploy/NAME)")
+	fl.StringSliceVar(&f.clients, "client", nil, "a workload that calls the Service, also of another namespace: deploy/NAME or NAMESPACE/deploy/NAME")
 	fl.BoolVar(&f.assumeGRPC, "assume-grpc", false, "take the Service for gRPC whatever its names and ports say")
 	fl.StringVar(&f.domain, "cluster-domain", "", "DNS domain of the cluster (default: where its DNS serves names, else "+collect.DefaultDomain+")")
 	completeWords(cmd, "clients-from", "namespace", "all")
 	completeFlag(cmd, "client", a.completeWorkloads)
 	if cmd.Name() != "fix" {
 		fl.StringVar(&f.dnsNamespace, "dns-namespace", "kube-system", "namespace of the cluster's DNS pods")
-		fl.StringVar(&f.dnsSelector, "dns-selector", "k8s-app=kube-dns", "labels of the cluster's DNS pods")
+		fl.StringVar(&f.dnsSelector, "dns-selector", "k8s-app=kube-dns", "label selector of the cluster's DNS pods")
 		completeFlag(cmd, "dns-namespace", a.completeNamespaces)
 	}
 	switch cmd.Name() {
@@ -85,7 +85,7 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 		fl.BoolVar(&f.probe, "probe", false, "also send calls from inside the cluster and count where they land (implies --sockets)")
 		fallthrough
 	case "spread", "fix":
-		fl.StringVar(&f.depth, "depth", collect.DepthObserve, "how deep to look without placing anything: static or observe")
+		fl.StringVar(&f.depth, "depth", collect.DepthObserve, "static reads objects only; observe also asks DNS pods and server pods over port-forward")
 		completeWords(cmd, "depth", collect.DepthStatic, collect.DepthObserve)
 	}
 	if cmd.Name() == "diagnose" || cmd.Name() == "spread" || cmd.Name() == "probe" {
@@ -96,9 +96,9 @@ func (a *app) gatherFlags(cmd *cobra.Command, f *gatherFlags) {
 // agentFlags are the flags of commands that may place the agent in the cluster.
 func (a *app) agentFlags(cmd *cobra.Command, f *gatherFlags) {
 	fl := cmd.Flags()
-	fl.IntVar(&f.maxPods, "max-pods", live.DefaultMaxPods, "talk to at most this many pods (a quarter of it for DNS pods)")
-	fl.StringVar(&f.image, "image", defaultImage(), "image of the agent that reads sockets and sends calls")
-	fl.DurationVar(&f.interval, "interval", live.DefaultInterval, "time over which bytes per second are measured")
+	fl.IntVar(&f.maxPods, "max-pods", live.DefaultMaxPods, "talk to at most this many pods; at depth observe a quarter of them are DNS pods")
+	fl.StringVar(&f.image, "image", defaultImage(), "image that reads sockets and sends calls from inside the cluster: name your copy of it where the nodes cannot pull this one")
+	fl.DurationVar(&f.interval, "interval", live.DefaultInterval, "how long the sockets are watched to measure bytes per second")
 	if cmd.Name() == "spread" {
 		return
 	}
@@ -107,9 +107,9 @@ func (a *app) agentFlags(cmd *cobra.Command, f *gatherFlags) {
 		name = "from"
 	}
 	fl.StringVar(&f.probeFrom, name, "", "send the calls from a pod of this workload (deploy/CLIENT) instead of a short-lived pod")
-	fl.StringSliceVar(&f.via, "via", nil, "how to dial: clusterip, headless, pods (default: clusterip and headless, where they exist)")
-	fl.IntVar(&f.channels, "channels", 1, "channels (connections) of each way of dialling")
-	fl.IntVar(&f.calls, "calls", live.DefaultCalls, "calls of each way of dialling")
+	fl.StringSliceVar(&f.via, "via", nil, "ways of dialling to try: clusterip, headless, pods (default: clusterip and headless, where they exist)")
+	fl.IntVar(&f.channels, "channels", 1, "gRPC channels to open for each way of dialling")
+	fl.IntVar(&f.calls, "calls", live.DefaultCalls, "calls to make for each way of dialling")
 	completeFlag(cmd, name, a.completeWorkloads)
 	completeList(cmd, "via", "clusterip", "headless", "pods")
 }
@@ -140,6 +140,9 @@ func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gathe
 		return o, err
 	}
 	if err := f.checkNumbers(command); err != nil {
+		return o, err
+	}
+	if err := f.checkWords(a.namespace()); err != nil {
 		return o, err
 	}
 	lo, err := a.liveOptions(f)
@@ -215,9 +218,9 @@ func (a *app) liveOptions(f gatherFlags) (live.Options, error) {
 		}
 	}
 	if f.probeFrom != "" {
-		ref, err := collect.ParseClient(f.probeFrom, a.namespace())
+		ref, err := parseWorkload(f.probeFrom, a.namespace())
 		if err != nil {
-			return o, usage("", "%w", err)
+			return o, err
 		}
 		o.From = &ref
 	}
@@ -236,9 +239,9 @@ func (a *app) collectOptions(f gatherFlags, sel selection, depth string) (collec
 		o.Clients = append(o.Clients, ref) // else its pods would not be seen
 	}
 	for _, c := range f.clients {
-		ref, err := collect.ParseClient(c, o.Namespace)
+		ref, err := parseWorkload(c, o.Namespace)
 		if err != nil {
-			return o, usage("", "%w", err)
+			return o, err
 		}
 		o.Clients = append(o.Clients, ref)
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
 )
 
 // Name is how users call the plugin; kubectl finds the binary kubectl-grpclb under this name.
@@ -60,16 +62,15 @@ This plugin looks (read-only unless asked), names the cause with its evidence, a
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage(Name+" --help lists the commands"+suggest(cmd, args[0]), "unknown command %q", args[0])
+				return usage(Name+" --help lists the commands"+suggest(cmd, args[0]), "unknown command %s", shown(args[0]))
 			}
 			return cmd.Help()
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.detect() },
 	}
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: Name}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(cmd.CommandPath()+" --help lists the flags", "%w", err)
-	})
+	root.SetFlagErrorFunc(badFlag)
+	root.SetHelpCommand(helpCmd())
 	f := root.PersistentFlags()
 	f.StringVar(&a.color, "color", "auto", "colour the output: auto, always or never")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no notes on standard error; what is placed in the cluster is still said")
@@ -86,10 +87,49 @@ func hideFlags(root *cobra.Command) {
 	keep := map[string]bool{"context": true, "namespace": true, "kubeconfig": true, "as": true, "request-timeout": true,
 		"color": true, "quiet": true, "verbosity": true}
 	for _, n := range []string{"as-group", "as-uid", "as-user-extra", "cache-dir", "certificate-authority", "client-certificate", "client-key",
-		"cluster", "disable-compression", "insecure-skip-tls-verify", "server", "tls-server-name", "token", "user"} {
+		"cluster", "disable-compression", "insecure-skip-tls-verify", "proxy-url", "server", "tls-server-name", "token", "user"} {
 		if fl := root.PersistentFlags().Lookup(n); fl != nil && !keep[n] {
 			fl.Hidden = true
 		}
+	}
+	for n, usage := range map[string]string{
+		"as": "act as this user or service account", "context": "kubeconfig context to use", "kubeconfig": "kubeconfig file to use",
+		"namespace":       "namespace to look in (default: the context's)",
+		"request-timeout": "time that one request to the API server may take, such as 5s; 0 means " + collect.DefaultCallTimeout.String(),
+	} {
+		if fl := root.PersistentFlags().Lookup(n); fl != nil {
+			fl.Usage = usage
+		}
+	}
+}
+
+// helpCmd is cobra's help command but for words that it does not know: those are a mistake here too.
+func helpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "say what a command does",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			of, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, noFiles
+			}
+			var names []string
+			for _, sub := range of.Commands() {
+				if sub.IsAvailableCommand() {
+					names = append(names, sub.Name())
+				}
+			}
+			return matching(typed, "", names), noFiles
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				word := strings.Join(args, " ")
+				return usage(Name+" --help lists the commands"+suggest(cmd.Root(), word), "unknown command %s", shown(word))
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
 	}
 }
 

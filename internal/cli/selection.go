@@ -30,7 +30,7 @@ func parseSelection(command string, args []string, selector string) (selection, 
 		args = args[1:]
 		for _, a := range args {
 			if strings.Contains(a, "/") {
-				return s, usage("write svc NAME or svc/NAME", "%q names a type twice", a)
+				return s, usage("write svc NAME or svc/NAME", "%s names a type twice", shown(a))
 			}
 		}
 	}
@@ -38,12 +38,18 @@ func parseSelection(command string, args []string, selector string) (selection, 
 		name := a
 		if kind, n, ok := strings.Cut(a, "/"); ok {
 			if !isServiceWord(kind) {
-				return s, usage("`kubectl get svc -o wide` shows which Service selects its pods", "%s is not a Service: %s takes svc/NAME", a, command)
+				return s, usage("`kubectl get svc -o wide` shows which Service selects its pods", "%s is not a Service: %s takes svc/NAME", unquoted(a), command)
 			}
 			name = n
 		}
-		if name == "" || strings.Contains(name, "/") {
-			return s, usage("", "%q is not a Service: write svc/NAME", a)
+		switch {
+		case name == "":
+			return s, usage("write svc/NAME", "the name of the Service is empty")
+		case strings.Contains(name, "/"):
+			return s, usage("write svc/NAME, and -n NAMESPACE for another namespace", "%s is not a Service", shown(a))
+		}
+		if err := checkName("Service", name, true); err != nil {
+			return s, err
 		}
 		if !slices.Contains(s.names, name) {
 			s.names = append(s.names, name)

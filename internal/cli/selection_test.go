@@ -24,8 +24,12 @@ func TestParseSelection(t *testing.T) {
 		{err: "which Service?"},
 		{args: "svc svc/a", err: "names a type twice"},
 		{args: "pod/a", err: "pod/a is not a Service"},
-		{args: "svc/", err: "is not a Service: write svc/NAME"},
-		{args: "svc/a/b", err: "is not a Service: write svc/NAME"},
+		{args: "svc/", err: "the name of the Service is empty"},
+		{args: "svc/a/b", err: `"svc/a/b" is not a Service`},
+		{args: "svc/A", err: `"A" cannot be the name of a Service`},
+		{args: "svc/a\x1b[31m", err: `"a\x1b[31m" cannot be the name of a Service`},
+		{args: "svc/" + strings.Repeat("a", 300), err: `"` + strings.Repeat("a", 63) + `…" cannot be the name of a Service`},
+		{args: "pod/" + strings.Repeat("a", 300), err: `"pod/` + strings.Repeat("a", 59) + `…" is not a Service`},
 		{args: "svc/a", selector: "app=x", err: "cannot be combined"},
 	} {
 		got, err := parseSelection("diagnose", strings.Fields(tc.args), tc.selector)

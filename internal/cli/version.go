@@ -25,6 +25,7 @@ func (a *app) versionCmd() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := version.Get()
+			v.Image = defaultImage() // what --sockets and --probe place unless --image says otherwise
 			switch output {
 			case "text":
 				fmt.Fprintf(a.Out, "kubectl-grpclb %s\n", v.Version)
