@@ -17,7 +17,7 @@ import (
 // tag, and returns that reference. If the archives make another digest, nothing is pushed.
 func push(dir, tag string, archives []string, options ...remote.Option) (ref string, err error) {
 	if tag == "" || len(archives) == 0 {
-		return "", errors.New("push: want -tag TAG IMAGE.tar...")
+		return "", errors.New("push: want -tag TAG and the archives of images")
 	}
 	text, err := os.ReadFile(filepath.Join(dir, refFile))
 	if err != nil {
