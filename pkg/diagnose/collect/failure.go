@@ -100,6 +100,8 @@ func (s *Session) kind(ctx context.Context, err error) Kind {
 		return KindUnreachable
 	case isBroken(err):
 		return KindBroken
+	case s.config.AuthProvider != nil && !errors.As(err, &op): // the provider spoke before anything was sent
+		return KindUnauthorized
 	case errors.As(err, new(net.Error)):
 		return KindUnreachable
 	}
