@@ -31,7 +31,8 @@ func (s suite) release(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	env := []string{distVariable + "=" + filepath.Join(s.root, dist)}
-	test := []string{"go", "test", "-tags", "release", "-count=1", "-timeout", "20m"}
+	// The second build starts from an empty cache.
+	test := []string{"go", "test", "-tags", "release", "-count=1", "-timeout", "40m"}
 	var failures []error
 	for _, part := range []command{
 		{dir: filepath.Join(s.root, "internal", "release"), env: env, argv: append(test[:len(test):len(test)], "./...")},
