@@ -227,11 +227,21 @@ func addresses(svc diagnose.Service, endpoints []diagnose.Endpoint, six bool) []
 	return slices.Compact(out)
 }
 
-// disagrees holds the addresses of one round against what the API has.
+// heard is the answer to a question, if there was one. One that is cut over TCP is an answer, and what it lacks no client can get: a
+// message has a limit of 65535 bytes (RFC 1035, section 4.2.2).
+func heard(r dnsprobe.Result) (*dnsprobe.Answer, bool) {
+	if r.Failure == nil || r.Failure.Kind == dnsprobe.KindTruncatedTCP {
+		return r.Answer, r.Answer != nil
+	}
+	return nil, false
+}
+
+// disagrees holds the addresses of one round against what the API has. A cut answer will be cut the next time, too.
 func (d dnsQuestions) disagrees(answers []dnsprobe.Result) bool {
 	return slices.ContainsFunc(answers, func(r dnsprobe.Result) bool {
 		want, ok := d.wanted[r.Question]
-		return ok && r.Failure == nil && !slices.Equal(answered(r.Answer), want)
+		a, said := heard(r)
+		return ok && said && !a.Flags.Truncated && !slices.Equal(answered(a), want)
 	})
 }
 
@@ -278,7 +288,7 @@ func (a *dnsAsk) ask(ctx context.Context, asked dnsQuestions) {
 	}
 	c := a.client()
 	a.first, a.second, a.err = c.AskAll(ctx, "pod", asked.questions, 0), nil, nil
-	if !slices.ContainsFunc(a.first, func(r dnsprobe.Result) bool { return r.Failure == nil }) {
+	if !slices.ContainsFunc(a.first, func(r dnsprobe.Result) bool { _, ok := heard(r); return ok }) {
 		a.err = noAnswer(ctx, a.forward, a.first)
 	}
 }
@@ -335,10 +345,10 @@ func project(pod diagnose.Key, round int, results []dnsprobe.Result) []diagnose.
 	var out []diagnose.DNSAnswer
 	for _, r := range results {
 		d := diagnose.DNSAnswer{Server: pod, Round: round, Name: r.Question.Name, Type: r.Question.Type.String()}
-		if r.Failure != nil {
-			d.Error = reason(r.Err)
+		if a, ok := heard(r); ok {
+			fill(&d, a)
 		} else {
-			fill(&d, r.Answer)
+			d.Error = reason(r.Err)
 		}
 		out = append(out, d)
 	}

@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +109,40 @@ func TestDNSAnswers(t *testing.T) {
 				t.Errorf("%+v, gap %+v", a, gap)
 			}
 		})
+	}
+}
+
+// TestDNSAnswerCutOverTCP: what does not fit into a message over TCP is missing for every client. It is an answer, and not asked for again.
+func TestDNSAnswerCutOverTCP(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cut := func(m *dns.Msg) {
+		if m.Question[0].Qtype == dns.TypeA {
+			m.Rcode, m.Truncated = dns.RcodeSuccess, true
+			for i := range 100 {
+				rr, err := dns.NewRR(fmt.Sprintf("%s 30 IN A 10.1.0.%d", m.Question[0].Name, i+1))
+				if err != nil {
+					t.Error(err)
+				}
+				m.Answer = append(m.Answer, rr)
+			}
+		}
+	}
+	for _, pod := range []string{dnsA, dnsB} {
+		w.nodes.Listen(pod, 53, dnstest.Attack(t, dnstest.Change(cut)).Addr())
+	}
+	snap := w.run(t, context.Background(), live.DNS(w.options()))
+	n := 0
+	for _, a := range snap.DNS.Value {
+		if a.Type != "A" {
+			continue
+		}
+		if n++; a.Round != 1 || a.Error != "" || !a.Truncated || a.Transport != "tcp" || a.Rcode != "NOERROR" || len(a.Addresses) != 101 { // the server's own address is one
+			t.Errorf("%+v", a)
+		}
+	}
+	if n != 2 || len(snap.Gaps) > 0 {
+		t.Errorf("%d answers, gaps %+v", n, snap.Gaps)
 	}
 }
 

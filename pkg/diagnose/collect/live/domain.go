@@ -18,9 +18,10 @@ import (
 func unheardOf(results []dnsprobe.Result) bool {
 	unknown := false
 	for _, r := range results {
+		a, ok := heard(r)
 		switch {
-		case r.Failure != nil || r.Question.Type == dnsprobe.TypeSRV:
-		case r.Answer.Rcode != dns.RcodeNameError:
+		case !ok || r.Question.Type == dnsprobe.TypeSRV:
+		case a.Rcode != dns.RcodeNameError:
 			return false
 		default:
 			unknown = true
@@ -124,7 +125,10 @@ func settleDomain(s *collect.Session, snap *diagnose.Snapshot, asks []dnsAsk) {
 		return
 	}
 	for _, a := range asks {
-		if slices.ContainsFunc(a.first, func(r dnsprobe.Result) bool { return r.Failure == nil && r.Answer.Rcode == dns.RcodeSuccess }) {
+		if slices.ContainsFunc(a.first, func(r dnsprobe.Result) bool {
+			answer, ok := heard(r)
+			return ok && answer.Rcode == dns.RcodeSuccess
+		}) {
 			snap.Cluster.DomainFrom = diagnose.DomainFromDNS
 			return
 		}
