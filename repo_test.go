@@ -162,6 +162,8 @@ func TestLaws(t *testing.T) {
 		laws.Commands("Makefile", "README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design/architecture.md"),
 		laws.Links(mayLinkNowhere),
 		laws.MachinePaths(machineFolders(t), mayNamePath),
+		laws.Pinned(),
+		laws.FuzzTargets("SECURITY.md", "### Fuzz targets"),
 		laws.Dependencies("docs/design/dependencies.md", "## The project", directDependencies(t, ".")),
 		laws.Dependencies("docs/design/dependencies.md", "## The lab's driver", directDependencies(t, "test/lab")),
 		laws.Dependencies("docs/design/dependencies.md", "## The release", directDependencies(t, "internal/release")),

@@ -51,6 +51,8 @@ func TestEachLawAcceptsAndRejects(t *testing.T) {
 		"commands":       Commands("Makefile", "README.md"),
 		"links":          Links(exempt),
 		"machinepaths":   MachinePaths([]string{"/srv/checkout"}, exempt),
+		"pinned":         Pinned(),
+		"fuzztargets":    FuzzTargets("SECURITY.md", "### Fuzzed"),
 	}
 	archives, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(archives) != len(laws) {

@@ -20,9 +20,12 @@ const (
 // commit without it.
 const repository = "https://github.com/grpclb/kubectl-grpclb"
 
-// supply runs the tests of what we link and with what it is built.
+// supply runs the tests of what we link and with what it is built, and asks for known vulnerabilities of it.
 func (s suite) supply(ctx context.Context, out io.Writer) error {
-	return command{dir: s.root, argv: []string{"go", "test", "-tags", "supply", "-count=1", "-timeout", "20m", "./test/supply/..."}}.run(ctx, out)
+	return errors.Join(
+		command{dir: s.root, argv: []string{"go", "test", "-tags", "supply", "-count=1", "-timeout", "20m", "./test/supply/..."}}.run(ctx, out),
+		command{dir: s.root, argv: []string{"go", "run", "./test/supply/vuln"}}.run(ctx, out),
+	)
 }
 
 // release builds a snapshot and tests it: what is in the archives here, images and bills of materials where they are made.

@@ -5,6 +5,8 @@
 //	go run ./test/supply/vuln             # exit code 0 also when nobody looked, and a line that says so
 //	go run ./test/supply/vuln -require    # for places with a network: not looking is a failure
 //
+// GRPCLB_VULN_DB=required in the environment is -require.
+//
 // The exit code is 0 when nothing known is reachable, 1 when something is or
 // the tool failed, and 3 with -require when the database was out of reach.
 //
@@ -71,7 +73,7 @@ func main() {
 	c := check{scans: released, out: os.Stdout}
 	flag.StringVar(&c.root, "root", ".", "the repository's `folder`")
 	flag.StringVar(&c.database, "db", publicDatabase, "vulnerability database, an https or file `URL`")
-	flag.BoolVar(&c.require, "require", false, "fail when the database is out of reach")
+	flag.BoolVar(&c.require, "require", os.Getenv("GRPCLB_VULN_DB") == "required", "fail when the database is out of reach (also GRPCLB_VULN_DB=required)")
 	flag.Parse()
 	code := c.run(ctx)
 	stop()
