@@ -359,11 +359,28 @@ func TestNotMeasured(t *testing.T) {
 	if !strings.HasPrefix(lines["busy"], "900m  █") || lines["idle"] != "0m" || lines["no-sample"] != "not measured" {
 		t.Errorf("got %q", lines)
 	}
+	r.Spread.Rows[1].CPU = nil
+	if out := render(t, func(w io.Writer) error { return report.SpreadTable(w, r, report.TextOptions{}) }); strings.Contains(out, "█") || strings.Count(out, "not measured") != 2 {
+		t.Errorf("one pod alone is compared with nothing:\n%s", out)
+	}
 	for i := range r.Spread.Rows {
 		r.Spread.Rows[i].CPU = nil
 	}
 	if out := render(t, func(w io.Writer) error { return report.SpreadTable(w, r, report.TextOptions{}) }); strings.Contains(out, "not measured") {
 		t.Errorf("nothing was measured at all, and each pod says so:\n%s", out)
+	}
+}
+
+// TestNoTraffic: nothing has no index and no largest share.
+func TestNoTraffic(t *testing.T) {
+	none := 0.0
+	r := diagnose.ServiceReport{Key: diagnose.Key{Namespace: "default", Name: "s"}, Spread: diagnose.Spread{
+		Rows:  []diagnose.SpreadRow{{Ready: true, Rate: &none}, {Ready: true, Rate: &none}},
+		State: diagnose.SpreadIdle, Basis: "bytes", IntervalSeconds: 4, Statistic: &diagnose.Statistic{Name: "jain", Unit: "bytes/s", Pods: 2},
+	}}
+	out := render(t, func(w io.Writer) error { return report.SpreadTable(w, r, report.TextOptions{}) })
+	if !strings.Contains(out, "spread  too little to judge by bytes: nothing in 4 s over 2 pods") {
+		t.Errorf("got\n%s", out)
 	}
 }
 

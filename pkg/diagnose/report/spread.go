@@ -36,23 +36,16 @@ func (p *printer) pods(s diagnose.Spread) {
 	}
 	rows := slices.Clone(s.Rows)
 	slices.SortStableFunc(rows, busier)
-	total, of := 0.0, measure(s)
-	for _, r := range rows {
-		x, _ := of(r)
-		total += x
-	}
-	if len(rows) == 1 {
-		total = 0 // no bar: there is nothing to compare it with
-	}
+	bars := newBars(s)
 	head, between, tail := rows, []diagnose.SpreadRow(nil), []diagnose.SpreadRow(nil)
 	if len(rows) > maxPods && !p.o.Wide {
 		head, between, tail = ends(rows)
 	}
-	cells := p.podRows(head, of, total)
+	cells := p.podRows(head, bars)
 	if len(between) > 0 {
 		cells = append(cells, []span{txt("%s %s", p.more, summarise(between))})
 	}
-	cells = append(cells, p.podRows(tail, of, total)...)
+	cells = append(cells, p.podRows(tail, bars)...)
 	p.blank()
 	cols := []column{{"POD", false}, {"NODE", false}, {"ZONE", false}, {"STATE", false}, {"CONNS", true}, {"BYTES/S", true}, {"CPU", true}, {"", false}}
 	p.table(4, cols, cells)
@@ -81,16 +74,38 @@ func ends(rows []diagnose.SpreadRow) (head, between, tail []diagnose.SpreadRow) 
 	return head, between, tail
 }
 
-func (p *printer) podRows(rows []diagnose.SpreadRow, of measured, total float64) [][]span {
+func (p *printer) podRows(rows []diagnose.SpreadRow, b bars) [][]span {
 	var cells [][]span
 	for _, r := range rows {
+		x, ok := b.of(r)
 		bar := span{faint, "not measured"}
-		if x, ok := of(r); ok || total <= 0 {
-			bar = p.share(x, total)
+		if ok || b.known == 0 {
+			bar = p.share(x, b.total)
 		}
 		cells = append(cells, append(podCells(r), bar))
 	}
 	return cells
+}
+
+// bars are what stands at the end of the rows: each pod's share of the total.
+type bars struct {
+	of    measured
+	known int     // pods whose part is known
+	total float64 // 0 when there are not two to compare
+}
+
+func newBars(s diagnose.Spread) bars {
+	b := bars{of: measure(s)}
+	for _, r := range s.Rows {
+		if x, ok := b.of(r); ok {
+			b.known++
+			b.total += x
+		}
+	}
+	if b.known < 2 {
+		b.total = 0
+	}
+	return b
 }
 
 // measured returns a pod's part of what the bars show; false when it is not known, which is no zero.
@@ -193,6 +208,10 @@ func (p *printer) statistic(s diagnose.Spread) {
 	during := ""
 	if s.Basis == "bytes" && s.IntervalSeconds > 0 {
 		during = fmt.Sprintf(" in %.3g s", s.IntervalSeconds)
+	}
+	if s.Statistic.N == 0 {
+		p.prose(4, []span{{faint, "spread  "}}, fmt.Sprintf("%s by %s: nothing%s over %s", stateWords(s.State), s.Basis, during, plural(s.Statistic.Pods, "pod")))
+		return
 	}
 	p.prose(4, []span{{faint, "spread  "}}, fmt.Sprintf("%s by %s: %s", stateWords(s.State), s.Basis, statisticWords(s.Statistic, during)))
 }
