@@ -34,6 +34,7 @@ type Block struct {
 	Lang       string
 	Exit       int    // the exit code that a run has to have
 	Background bool   // a run that does not end by itself
+	Again      bool   // a run that measures: repeated when its output is not yet what is shown
 	Reason     string // why it is not run
 }
 
@@ -122,8 +123,10 @@ func (b *Block) run(words []string) error {
 			b.Exit = n
 		case w == "background":
 			b.Background = true
+		case w == "again":
+			b.Again = true
 		default:
-			return fmt.Errorf("run: %q is neither exit CODE nor background", w)
+			return fmt.Errorf("run: %q is none of exit CODE, background, again", w)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@
 //	<!-- run: lab -->             sh, run by test/e2e on a cluster, page by page, in order
 //	<!-- run: lab, exit 1 -->     the same, and it ends with that code
 //	<!-- run: lab, background --> the same, and it goes on until the page's end
+//	<!-- run: lab, again -->      the same, and it measures: a slow machine may need three tries
 //	<!-- output -->               what the block before it prints; see [Match] for what may differ
 //	<!-- not run: REASON -->      one of the reasons in [Excuses], and a word on this case
 //

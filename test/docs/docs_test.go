@@ -7,7 +7,9 @@ import (
 	"go/token"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,9 +68,9 @@ func TestRunHere(t *testing.T) {
 	}
 }
 
-// TestCalls: the shell can read every block of commands, and the plugin knows
+// TestDocumentedCalls: the shell can read every block of commands, and the plugin knows
 // the command and the flags of every call of it in a document.
-func TestCalls(t *testing.T) {
+func TestDocumentedCalls(t *testing.T) {
 	pages := load(t)
 	var scripts []docs.Code
 	for _, b := range blocks(pages) {
@@ -209,5 +211,21 @@ func TestLinks(t *testing.T) {
 	}
 	for _, err := range docs.CheckLinks(root, pages) {
 		t.Error(err)
+	}
+}
+
+// TestIndex: a page that no index leads to is read by nobody.
+func TestIndex(t *testing.T) {
+	pages := load(t)
+	for _, p := range pages {
+		dir := path.Dir(p.Name)
+		index := dir + "/README.md"
+		if p.Name == index || dir != "docs" && dir != "docs/design" && dir != "docs/schema" {
+			continue
+		}
+		i := slices.IndexFunc(pages, func(p *docs.Page) bool { return p.Name == index })
+		if i < 0 || !slices.ContainsFunc(pages[i].Links, func(l docs.Link) bool { return l.Text == path.Base(p.Name) }) {
+			t.Errorf("%s does not link to %s: give it a line there that says when to read it", index, path.Base(p.Name))
+		}
 	}
 }

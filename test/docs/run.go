@@ -39,49 +39,70 @@ type Session struct {
 	// Report gets each failure, at the block it belongs to.
 	Report func(b Block, err error)
 
-	printed string // by the last block that was run
-	ran     bool
-	behind  []func()
+	behind []func() // ends what runs in the background
 }
 
 // patience is how long a block in the background may take to print its first
 // line: kubectl waits for a pod until then.
 const patience = 2 * time.Minute
 
+// attempts is how often a block that measures is run until it prints what the
+// document shows.
+const attempts = 3
+
 // Run goes through a page: it runs the blocks of the class and compares what
-// they print with the outputs that are shown. It stops at the first block that
-// does not run as its comment says, since what follows builds on it.
+// they print with the output that is shown right after, if one is. It stops at
+// the first block that does not run as its comment says, since what follows
+// builds on it.
 func (s *Session) Run(ctx context.Context, page *Page, class Class) {
 	defer func() {
 		for _, stop := range s.behind {
 			stop()
 		}
 	}()
-	for _, b := range page.Blocks {
-		switch {
-		case b.Class == class:
-			if err := s.block(ctx, b); err != nil {
-				s.Report(b, err)
-				return
-			}
-			s.ran = true
-		case b.Class == Output && s.ran:
-			s.compare(b)
-		default:
-			// An output belongs to the block right before it.
-			s.ran = false
+	for i, b := range page.Blocks {
+		if b.Class != class {
+			continue
+		}
+		var shown *Block
+		if i+1 < len(page.Blocks) && page.Blocks[i+1].Class == Output {
+			shown = &page.Blocks[i+1]
+		}
+		if !s.one(ctx, b, shown) {
+			return
 		}
 	}
 }
 
-func (s *Session) compare(b Block) {
-	printed := s.printed
+// one runs a block and compares; it reports false when the page cannot go on.
+func (s *Session) one(ctx context.Context, b Block, shown *Block) bool {
+	for n := 1; ; n++ {
+		printed, err := s.block(ctx, b)
+		if err != nil {
+			s.Report(b, err)
+			return false
+		}
+		if shown == nil {
+			return true
+		}
+		if err = s.compare(*shown, printed); err == nil {
+			return true
+		}
+		if !b.Again || n == attempts {
+			s.Report(*shown, err)
+			return true
+		}
+	}
+}
+
+func (s *Session) compare(shown Block, printed string) error {
 	if s.Namespace != "" {
 		printed = strings.ReplaceAll(printed, s.Namespace, "default")
 	}
-	if err := Match(b.Text, printed); err != nil {
-		s.Report(b, fmt.Errorf("%w\nif the document is out of date, write into it what was printed (a word … stands for anything):\n%s", err, printed))
+	if err := Match(shown.Text, printed); err != nil {
+		return fmt.Errorf("%w\nif the document is out of date, write into it what was printed (a word … stands for anything):\n%s", err, printed)
 	}
+	return nil
 }
 
 var inDefault = regexp.MustCompile(`(-n(?:amespace)?[ =]|[.:])default\b`)
@@ -94,7 +115,8 @@ func (s *Session) script(b Block) string {
 	return inDefault.ReplaceAllString(b.Text, "${1}"+s.Namespace)
 }
 
-func (s *Session) block(ctx context.Context, b Block) error {
+// block runs a block and returns what it printed.
+func (s *Session) block(ctx context.Context, b Block) (string, error) {
 	if b.Background {
 		return s.start(ctx, b)
 	}
@@ -102,27 +124,26 @@ func (s *Session) block(ctx context.Context, b Block) error {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
-	s.printed = stdout.String()
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {
-		return fmt.Errorf("run it: %w", err)
+		return "", fmt.Errorf("run it: %w", err)
 	}
 	if code := cmd.ProcessState.ExitCode(); code != b.Exit {
-		return fmt.Errorf("it ended with code %d, the document says %d; mend the commands, or write <!-- run: …, exit %d --> "+
+		return "", fmt.Errorf("it ended with code %d, the document says %d; mend the commands, or write <!-- run: …, exit %d --> "+
 			"if that is what a reader is to see\n%s\nstdout:\n%s\nstderr:\n%s", code, b.Exit, code, b.Text, &stdout, &stderr)
 	}
-	return nil
+	return stdout.String(), nil
 }
 
 // start begins a command that goes on, and returns when it has said something.
-func (s *Session) start(ctx context.Context, b Block) error {
+func (s *Session) start(ctx context.Context, b Block) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := s.Command(ctx, "sh", "-eu", "-c", "exec "+strings.TrimSpace(s.script(b)))
 	out := &heard{first: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		cancel()
-		return fmt.Errorf("start it: %w", err)
+		return "", fmt.Errorf("start it: %w", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -131,13 +152,12 @@ func (s *Session) start(ctx context.Context, b Block) error {
 	defer late.Stop()
 	select {
 	case <-out.first:
-		s.printed = out.String()
-		return nil
+		return out.String(), nil
 	case err := <-ended:
 		ended <- err
-		return fmt.Errorf("it was to go on in the background, and ended: %w\n%s", err, out)
+		return "", fmt.Errorf("it was to go on in the background, and ended: %w\n%s", err, out)
 	case <-late.C:
-		return fmt.Errorf("it said nothing for %s", patience)
+		return "", fmt.Errorf("it said nothing for %s", patience)
 	}
 }
 
