@@ -65,7 +65,7 @@ func roles(namespace, dnsNamespace string) []role {
 			about: []string{"--sockets: add an ephemeral container (never removed by Kubernetes) to server pods and read its log.",
 				"RISK: an ephemeral container runs an image of the caller's choice inside the pod."},
 			rules: []rule{
-				{"", []string{"pods/ephemeralcontainers"}, []string{"get", "patch"}, ""},
+				{"", []string{"pods/ephemeralcontainers"}, []string{"patch"}, ""},
 				{"", []string{"pods/log"}, []string{"get"}, ""},
 			},
 		},

@@ -299,6 +299,67 @@ func TestEachRightMatters(t *testing.T) {
 	}
 }
 
+// TestEachRightToPlaceMatters is the same for the depths that place something in the cluster: without one right what rests on it is
+// missing, and what was seen without it stays.
+func TestEachRightToPlaceMatters(t *testing.T) {
+	s := rbacSpace(t)
+	roles := s.printedRoles()
+	for i, gone := range rightsOf(roles) {
+		want, listed := lackingToPlace[gone.String()]
+		if !listed && gone.role != "sockets" && gone.role != "probe" {
+			continue
+		}
+		t.Run(gone.String(), func(t *testing.T) {
+			sub := *s
+			sub.TB = t
+			user := sub.subject(fmt.Sprintf("places-%d", i), without(roles, gone))
+			got, o := sub.unseen(user, "--probe", "--interval", "1s")
+			if !listed {
+				t.Fatalf("the table has no entry for it; exit code %d, unseen: %q\n%s", o.code, got, o)
+			}
+			if diff := cmp.Diff(want, got); diff != "" || o.code != 1 {
+				t.Errorf("exit code %d, want 1, since the client was seen; unseen (-want +got):\n%s\n%s", o.code, diff, o)
+			}
+			for _, p := range sub.probePods() { // without the right to delete it is named, and stays
+				if gone.verb != "delete" || !strings.Contains(o.stderr, p.Name) {
+					t.Errorf("pod %s was left, and standard error does not name it: %s", p.Name, o)
+				}
+				if err := s.client.CoreV1().Pods(s.ns).Delete(s.ctx, p.Name, metav1.DeleteOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// lackingToPlace is what goes unseen without a right that placing the agent needs.
+var lackingToPlace = map[string][]string{
+	"static: get pods":                        {"sockets denied", "probes denied"}, // whether a container runs, and how it ended
+	"sockets: patch pods/ephemeralcontainers": {"sockets denied"},
+	"sockets: get pods/log":                   {"sockets denied", "probes denied"},
+	"probe: create pods":                      {"probes denied"},
+	"probe: delete pods":                      nil, // all is seen, and the pod that stays is named
+}
+
+// TestFixNeedsItsGets: the rights to get workloads one by one are fix's, which
+// writes them out whole; without one it says which object it could not read.
+func TestFixNeedsItsGets(t *testing.T) {
+	s := newSpace(t)
+	s.apply(server("backend"), service("backend"), client("caller", "static://backend:6565"))
+	s.rollout("backend", "caller")
+	roles := slices.DeleteFunc(s.printedRoles(), func(r printedRole) bool { return r.short() != "static" })
+	args := []string{"fix", "svc/backend", "--strategy", "headless", "--depth", "static", "--as"}
+	all := s.grpclb(append(args, s.subject("fixes", roles))...)
+	if all.code != 0 || !strings.Contains(all.stdout, "kind: Deployment") {
+		t.Fatalf("with all rights: %s", all)
+	}
+	user := s.subject("fixes-not", without(roles, right{"static", "apps", "deployments", "get"}))
+	o := s.grpclb(append(args, user)...)
+	if strings.Contains(o.stdout, "kind: Deployment") || !strings.Contains(o.stdout+o.stderr, "may not get deployment caller") {
+		t.Errorf("without the right to get Deployments: %s", o)
+	}
+}
+
 // lack is what goes missing with a right, and the exit code then: 1 while the
 // critical finding about the client can still be made, 3 when what it rests on
 // is out of sight.
