@@ -57,6 +57,7 @@ What it may not see it names, and goes on. Secrets are never read.`,
 			if f.rbac {
 				return writeRBAC(a.Out, a.namespace(), f.dnsNamespace)
 			}
+			f.fixedDepth = cmd.Flags().Changed("depth")
 			o, err := a.diagnoseOptions(f, args)
 			if err != nil {
 				return err

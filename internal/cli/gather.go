@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ type gatherFlags struct {
 	via          []string
 	channels     int
 	calls        int
+	fixedDepth   bool                // --depth was given
 	only         []diagnose.FactName // set by commands, not by a flag
 }
 
@@ -122,6 +124,9 @@ func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gathe
 	if f.redact && f.save == "" {
 		return o, usage("", "--redact changes what --save writes: give both")
 	}
+	if err := f.checkSave(); err != nil {
+		return o, err
+	}
 	if f.from != "" {
 		if command == "diagnose" && (f.sockets || f.probe) || len(f.clients) > 0 {
 			return o, usage("", "--from looks at a file: --sockets, --probe and --client need a cluster")
@@ -160,6 +165,8 @@ func (a *app) gatherOptions(command string, f gatherFlags, args []string) (gathe
 
 func (f gatherFlags) depthOf() (string, error) {
 	switch {
+	case f.fixedDepth && f.depth == collect.DepthStatic && (f.probe || f.sockets):
+		return "", usage("leave --depth out with --sockets and --probe", "--depth static only reads objects")
 	case f.probe:
 		return collect.DepthProbe, nil
 	case f.sockets:
@@ -252,7 +259,11 @@ func (a *app) collectOptions(f gatherFlags, sel selection, depth string) (collec
 // nothing can be said at all.
 func (a *app) gather(ctx context.Context, o gatherOptions) (*diagnose.Snapshot, error) {
 	if o.from != "" {
-		return a.load(o)
+		snap, err := a.load(o)
+		if err == nil && o.save != "" {
+			err = a.save(o, snap)
+		}
+		return snap, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -272,8 +283,10 @@ func (a *app) gather(ctx context.Context, o gatherOptions) (*diagnose.Snapshot, 
 		o.probe.note(snap)
 	}
 	if o.save != "" {
-		if err := a.save(o, snap); err != nil {
-			return nil, err
+		if saveErr := a.save(o, snap); saveErr != nil && err == nil {
+			return snap, saveErr // what was seen is still reported
+		} else if saveErr != nil {
+			a.say("error: " + saveErr.Error())
 		}
 	}
 	return snap, err
@@ -289,7 +302,7 @@ func (o gatherOptions) stopped(snap *diagnose.Snapshot, err error) error {
 	why, hint := "interrupted before this was asked", "run again"
 	if s.Timeout {
 		why, hint = "time was up before this was asked", "--timeout gives more time"
-		err = &collect.StoppedError{After: o.timeout, Timeout: true, Err: s.Err}
+		err = &timeUp{s, o.timeout}
 	}
 	of := map[diagnose.FactName]*diagnose.Status{
 		diagnose.FactDNS: &snap.DNS.Status, diagnose.FactPorts: &snap.Ports.Status,
@@ -303,6 +316,15 @@ func (o gatherOptions) stopped(snap *diagnose.Snapshot, err error) error {
 	}
 	return err
 }
+
+// timeUp is the end of a run whose time was up, with the limit as it was given: how long it took in the end is nothing to act on.
+type timeUp struct {
+	*collect.StoppedError
+	limit time.Duration
+}
+
+func (e *timeUp) Error() string { return "time was up after " + e.limit.String() }
+func (e *timeUp) Unwrap() error { return e.StoppedError }
 
 // useless tells errors after which nothing is worth reporting from those beside which the facts still count.
 func useless(snap *diagnose.Snapshot, err error) bool {
@@ -325,10 +347,41 @@ func (a *app) save(o gatherOptions, snap *diagnose.Snapshot) error {
 			return couldNot(err, "")
 		}
 	}
-	if err := snapfile.SaveFile(o.save, out); err != nil {
+	if err := saveTo(o.save, out); err != nil {
 		return couldNot(err, "")
 	}
 	a.note("saved what was collected to %s", o.save)
+	return nil
+}
+
+// saveTo writes a file as a whole or not at all, but a device or a pipe as it comes: those must not be replaced by a file.
+func saveTo(path string, snap *diagnose.Snapshot) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().IsRegular() {
+		return snapfile.SaveFile(path, snap)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	return errors.Join(snapfile.Save(f, snap), f.Close())
+}
+
+// checkSave refuses before a long run what could not be saved after it.
+func (f gatherFlags) checkSave() error {
+	switch info, err := os.Stat(f.save); {
+	case f.save == "":
+		return nil
+	case f.save == "-":
+		return usage("standard output carries the report; --save FILE, then read that", "--save takes the name of a file")
+	case err == nil && info.IsDir():
+		return usage("name a file in it", "--save: %s is a folder", f.save)
+	}
+	if info, err := os.Stat(filepath.Dir(f.save)); err != nil {
+		return couldNot(fmt.Errorf("--save: %w", err), "make the folder first")
+	} else if !info.IsDir() {
+		return usage("", "--save: %s is not a folder", filepath.Dir(f.save))
+	}
 	return nil
 }
 

@@ -97,7 +97,8 @@ func TestStoppedSaysSo(t *testing.T) {
 
 	s := at(collect.DepthProbe)
 	err := gatherOptions{timeout: 12 * time.Second, asks: everything}.stopped(s, timeout)
-	if err.Error() != "time was up after 12s" || !errors.Is(err, context.DeadlineExceeded) {
+	var kept *collect.StoppedError
+	if err.Error() != "time was up after 12s" || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &kept) || !kept.Timeout {
 		t.Errorf("got %q, want the limit that was asked for", err)
 	}
 	for _, f := range everything[1:] {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 
@@ -35,13 +36,33 @@ type app struct {
 // Main runs the plugin with args (without the program's name) and returns its exit code. It ends early, with what it
 // has, when ctx is cancelled.
 func Main(ctx context.Context, args []string, st Streams) int {
+	out := &answer{w: st.Out}
+	st.Out = out
 	a := &app{Streams: st, config: configFlags()}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(st.In)
 	root.SetOut(st.Out)
 	root.SetErr(st.Err)
-	return int(finish(ctx, st.Err, root.ExecuteContext(ctx)))
+	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = couldNot(fmt.Errorf("write the answer: %w", out.err), "")
+	}
+	return int(finish(ctx, st.Err, err))
+}
+
+// answer is standard output. It keeps the first error, so that no command ends well whose answer was lost on the way.
+type answer struct {
+	w   io.Writer
+	err error
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	n, err := a.w.Write(p)
+	if a.err == nil {
+		a.err = err
+	}
+	return n, err
 }
 
 func configFlags() *genericclioptions.ConfigFlags { return genericclioptions.NewConfigFlags(true) }

@@ -45,6 +45,9 @@ func (a *app) detect() error {
 }
 
 func descriptor(w io.Writer) (int, bool) {
+	if a, ok := w.(*answer); ok {
+		w = a.w
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return 0, false
