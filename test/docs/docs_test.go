@@ -108,6 +108,31 @@ func TestDocumentedCalls(t *testing.T) {
 	}
 }
 
+// TestDocumentedFlags: a flag that is named by itself is one that the reference knows.
+func TestDocumentedFlags(t *testing.T) {
+	reference, err := os.ReadFile(filepath.Join(root, "docs", "commands.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range load(t) {
+		if !docs.HasBlocks(p.Name) || strings.HasPrefix(p.Name, "examples/") { // those are the examples' own
+			continue
+		}
+		for _, f := range p.Flags {
+			n++
+			name := strings.FieldsFunc(f.Text, func(r rune) bool { return r == ' ' || r == '=' })[0]
+			known := strings.Contains(string(reference), "`"+name+"`") || strings.Contains(string(reference), "`"+name+" ")
+			if !known && name != "--help" {
+				t.Errorf("%s: docs/commands.md has no flag %s: mend the document, or run `make generate` if the flag is new", f, name)
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("only %d flags were found: the search for them is broken", n)
+	}
+}
+
 // form takes the signs of a synopsis out of inline code.
 var form = strings.NewReplacer("[", "", "]", "", "|", "", "...", "", "…", "", "(", "", ")", "")
 

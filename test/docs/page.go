@@ -23,6 +23,7 @@ type Page struct {
 	Blocks  []Block
 	Links   []Link
 	Calls   []Code          // inline code that calls the plugin
+	Flags   []Code          // inline code that begins with a flag
 	Anchors map[string]bool // what #fragments may name
 }
 
@@ -139,9 +140,17 @@ func (r *reader) node(n ast.Node) {
 	case *ast.AutoLink:
 		r.link(string(n.URL(r.source)))
 	case *ast.CodeSpan:
-		if t := strings.Join(strings.Fields(plainText(n, r.source)), " "); strings.HasPrefix(t, "kubectl grpclb ") {
-			r.page.Calls = append(r.page.Calls, Code{r.page.Name, r.line, t})
-		}
+		r.inline(strings.Join(strings.Fields(plainText(n, r.source)), " "))
+	}
+}
+
+func (r *reader) inline(code string) {
+	at := Code{r.page.Name, r.line, code}
+	switch {
+	case strings.HasPrefix(code, "kubectl grpclb "):
+		r.page.Calls = append(r.page.Calls, at)
+	case strings.HasPrefix(code, "--"):
+		r.page.Flags = append(r.page.Flags, at)
 	}
 }
 

@@ -75,7 +75,7 @@ func TestMarksThatAreNone(t *testing.T) {
 }
 
 func TestPlaces(t *testing.T) {
-	p, err := parse(t, "docs/x.md", "# A\n\ntext\n\n<!-- run: lab, exit 2, background -->\n'''sh\ntrue\nfalse\n'''\n\nSee `kubectl grpclb\nchecks`, `kubectl get`.\n")
+	p, err := parse(t, "docs/x.md", "# A\n\ntext\n\n<!-- run: lab, exit 2, background -->\n'''sh\ntrue\nfalse\n'''\n\nSee `kubectl grpclb\nchecks`, `kubectl get`, `--x 1`.\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +85,9 @@ func TestPlaces(t *testing.T) {
 	}
 	if len(p.Calls) != 1 || p.Calls[0].Text != "kubectl grpclb checks" {
 		t.Errorf("calls %v", p.Calls)
+	}
+	if len(p.Flags) != 1 || p.Flags[0].Text != "--x 1" {
+		t.Errorf("flags %v", p.Flags)
 	}
 }
 
