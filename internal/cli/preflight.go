@@ -41,6 +41,10 @@ func (p *preflight) stage(ctx context.Context, s *collect.Session, snap *diagnos
 	possible := len(p.via) == 0
 	for _, k := range snap.Targets {
 		v, ok := snap.View(k)
+		if ok && p.must && v.Service.Type == "ExternalName" {
+			return couldNot(fmt.Errorf("nothing to dial: svc/%s only renames %s, and has no pods", k.Name, v.Service.ExternalName),
+				"run it against the Service that has the pods")
+		}
 		if !ok || len(v.GRPCPorts()) == 0 || len(v.Ready()) == 0 {
 			possible = true // the probe says of itself why it is not made
 			continue
