@@ -41,12 +41,12 @@ func TestWaysNotTried(t *testing.T) {
 		says   string // on standard error and in the report
 		err    string
 	}{
-		"all there":               {asItIs, []string{"clusterip", "pods"}, true, "", ""},
-		"default":                 {asItIs, nil, true, "", ""},
-		"no twin":                 {asItIs, []string{"clusterip", "headless"}, true, "via headless: not tried: svc/square has no headless Service beside it", ""},
-		"no twin, only way":       {asItIs, []string{"headless"}, true, "", "nothing to dial via headless: svc/square has no headless Service"},
-		"no twin, diagnose":       {asItIs, []string{"headless"}, false, "via headless: not tried:", ""},
-		"no cluster IP":           {headlessService, []string{"clusterip", "headless"}, true, "via clusterip: not tried: svc/square is headless", ""},
+		"all there":         {asItIs, []string{"clusterip", "pods"}, true, "", ""},
+		"default":           {asItIs, nil, true, "", ""},
+		"no twin":           {asItIs, []string{"clusterip", "headless"}, true, "via headless: not tried: svc/square has no headless Service beside it", ""},
+		"no twin, only way": {asItIs, []string{"headless"}, true, "", "nothing to dial via headless: svc/square has no headless Service"},
+		"no twin, diagnose": {asItIs, []string{"headless"}, false, "via headless: not tried:", ""},
+		"no cluster IP":     {headlessService, []string{"clusterip", "headless"}, true, "via clusterip: not tried: svc/square is headless", ""},
 		"an alias": {func(s *diagnose.Service) { s.Type, s.ExternalName, s.ClusterIPs = "ExternalName", "example.com", nil }, nil, true, "",
 			"nothing to dial: svc/square only renames example.com"},
 		"no cluster IP, only way": {headlessService, []string{"clusterip"}, true, "", "svc/square is headless"},
