@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,11 +45,58 @@ func Save(w io.Writer, s *diagnose.Snapshot) error {
 }
 
 // SaveFile writes the snapshot to path, readable and writable by the owner alone (mode 0600). An existing file is
-// replaced in one step: a full disk or a crash leaves the old one whole.
-func SaveFile(path string, s *diagnose.Snapshot) (err error) {
+// replaced in one step: a full disk or a crash leaves the old one whole. A symbolic link is followed, and stays. What is
+// no file (a pipe, /dev/stdout) is written to as it is.
+func SaveFile(path string, s *diagnose.Snapshot) error {
+	if err := saveFile(path, s); err != nil {
+		return fmt.Errorf("save snapshot to %s: %w", path, cause(err))
+	}
+	return nil
+}
+
+// cause takes the reason out of errors that name files of our own beside it.
+func cause(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
+}
+
+func saveFile(path string, s *diagnose.Snapshot) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			info, err = os.Stat(path)
+		}
+		if err != nil {
+			return fmt.Errorf("follow the link: %w", err)
+		}
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return writeInto(path, s)
+	}
+	return replace(path, s)
+}
+
+// writeInto writes to what is no file, and so cannot be replaced.
+func writeInto(path string, s *diagnose.Snapshot) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Save(f, s), f.Close())
+}
+
+// replace puts a new file in the place of path, whole or not at all.
+func replace(path string, s *diagnose.Snapshot) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // created with mode 0600
 	if err != nil {
-		return fmt.Errorf("save snapshot: %w", err)
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -58,13 +106,13 @@ func SaveFile(path string, s *diagnose.Snapshot) (err error) {
 	if err := Save(f, s); err != nil {
 		return errors.Join(err, f.Close())
 	}
+	if err := f.Sync(); err != nil { // some file systems say only now that there is no room
+		return errors.Join(err, f.Close())
+	}
 	if err := f.Close(); err != nil {
-		return fmt.Errorf("save snapshot: %w", err)
+		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("save snapshot: %w", err)
-	}
-	return nil
+	return os.Rename(f.Name(), path)
 }
 
 // Load reads a snapshot in YAML or JSON. The error is a *FormatError for a document that is something else or of
