@@ -1,5 +1,7 @@
 package cli
 
-// The auth providers that a kubeconfig may name: oidc works, the cloud vendors' say where they moved. kubectl links them, and a plugin that
-// did not would refuse kubeconfigs that kubectl takes.
-import _ "k8s.io/client-go/plugin/pkg/client/auth"
+import (
+	// The auth providers that a kubeconfig may name: oidc works, the cloud vendors' say where they moved. kubectl links them, and a plugin
+	// that did not would refuse kubeconfigs that kubectl takes.
+	_ "k8s.io/client-go/plugin/pkg/client/auth"
+)
