@@ -18,7 +18,7 @@ type Machine struct {
 	CPU    string // model name
 	Cores  int    // that the Go runtime may use
 	Memory int64  // bytes
-	Kernel string // release
+	Kernel string // release, without what a distributor appends
 	OS     string // GOOS/GOARCH
 	Go     string
 }
@@ -32,7 +32,7 @@ func Describe() Machine {
 		m.Memory = n << 10
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.Kernel = strings.TrimSpace(string(release))
+		m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-")
 	}
 	return m
 }
