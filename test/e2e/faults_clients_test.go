@@ -50,11 +50,13 @@ func clientFaults() []fault {
 		},
 		{
 			check: "mesh-one-sided", name: "mesh-one-sided istio", args: oneSided,
+			within:  time.Minute, // until the slices have both pods
 			objects: []any{server("backend", sidecar("istio-proxy")), service("backend"), client("caller", "static://backend:6565")},
 			want:    finding{diagnose.High, diagnose.Configured, caller, []string{"the servers are in Istio, this client is not", "2 of 2 ready pods"}, "Istio"},
 		},
 		{
 			check: "mesh-one-sided", name: "mesh-one-sided linkerd", args: oneSided,
+			within:  time.Minute, // until the slices have both pods
 			objects: []any{server("backend", sidecar("linkerd-proxy")), service("backend"), client("caller", "static://backend:6565")},
 			want:    finding{diagnose.High, diagnose.Configured, caller, []string{"the servers are in Linkerd, this client is not"}, "Linkerd"},
 		},
