@@ -149,10 +149,11 @@ func TestUnstampedBuildKeepsItsImage(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if got := askVersion(t, program); got.Image != "" {
-		t.Errorf("image %q in a build without a stamp", got.Image)
+	const unreleased = "grpclb.dev/grpclb-refresher:dev"
+	if got := askVersion(t, program); got.Image != unreleased {
+		t.Errorf("image %q in a build without a stamp, want %s", got.Image, unreleased)
 	}
-	wantDefaultImage(t, program, "grpclb.dev/grpclb-refresher:dev")
+	wantDefaultImage(t, program, unreleased)
 }
 
 func wantDefaultImage(t *testing.T, program, image string) {
