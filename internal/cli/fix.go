@@ -102,6 +102,9 @@ func (a *app) fix(ctx context.Context, f fixFlags, args []string) error {
 	if f.code != "" {
 		return a.printCode(plan, f.code)
 	}
+	if why := v.ClientsUnseen(); why != "" {
+		a.say("clients may be missing from this: " + why)
+	}
 	if caveat := v.Service.DeletionCaveat(); caveat != "" {
 		a.say(caveat) // a comment in what is piped to kubectl is read by nobody
 	}

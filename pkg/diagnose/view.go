@@ -366,3 +366,17 @@ func ShortKind(kind string) string {
 	}
 	return strings.ToLower(kind)
 }
+
+// ClientsUnseen says why clients may have been missed: workloads that could not be listed, or a ConfigMap of theirs that could not be
+// read; empty when all in reach were seen.
+func (v *View) ClientsUnseen() string {
+	if !v.Workloads.Known() {
+		return cmp.Or(v.Workloads.Reason, "nobody looked")
+	}
+	for _, g := range v.Gaps {
+		if g.State != NotAsked && (g.Fact == FactWorkloads || g.Fact == FactConfigMaps) {
+			return g.Reason
+		}
+	}
+	return ""
+}

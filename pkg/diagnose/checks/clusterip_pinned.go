@@ -1,7 +1,6 @@
 package checks
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -232,27 +231,13 @@ func (p *pinned) unknown() []diagnose.Finding {
 		}
 	}
 	p.prove(&f)
-	if why := clientsUnseen(p.view); why == "" {
+	if why := p.view.ClientsUnseen(); why == "" {
 		f.Evidence = append(f.Evidence, "No client in reach names this Service; clients elsewhere that are not in a mesh are concerned.")
 	} else {
 		f.Evidence = append(f.Evidence, "Which clients there are is not known"+because(why)+"; those that are not in a mesh are concerned.")
 	}
 	f.Fixes = p.fixes()
 	return []diagnose.Finding{f}
-}
-
-// clientsUnseen says why clients may have been missed: workloads that could not be listed, or a ConfigMap of theirs that could not be
-// read; empty when all in reach were seen.
-func clientsUnseen(v *diagnose.View) string {
-	if !v.Workloads.Known() {
-		return cmp.Or(v.Workloads.Reason, "nobody looked")
-	}
-	for _, g := range v.Gaps {
-		if g.State != diagnose.NotAsked && (g.Fact == diagnose.FactWorkloads || g.Fact == diagnose.FactConfigMaps) {
-			return g.Reason
-		}
-	}
-	return ""
 }
 
 // meshedPeers reports whether every connection seen comes from a pod inside a mesh: the proxies chose the pods.

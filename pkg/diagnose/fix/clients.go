@@ -72,6 +72,9 @@ func (b *builder) moveClients(rewrite func(diagnose.Target) (moved, error), want
 	if len(clients) == 0 {
 		b.note("No client in reach names svc/%s: let those that exist dial %s.", b.v.Service.Name, wanted)
 	}
+	if why := b.v.ClientsUnseen(); why != "" {
+		b.note("Not every client could be looked at (%s): let those that are missing here dial %s.", why, wanted)
+	}
 }
 
 // alreadyMoved names the clients that dial a headless sibling: there is nothing to do for them.

@@ -431,6 +431,11 @@ func TestClientsNotSeen(t *testing.T) {
 	if len(none.Snippets) != len(fix.Languages()) {
 		t.Errorf("%d snippets", len(none.Snippets))
 	}
+	half := build(t, square(t, func(s *diagnose.Snapshot) {
+		s.Gaps = append(s.Gaps, diagnose.Gap{Fact: diagnose.FactConfigMaps, Subject: "configmap default/app",
+			Status: diagnose.Status{State: diagnose.Denied, Reason: "may not get configmaps in default"}})
+	}), diagnose.StrategyHeadless, fix.Options{})
+	mentions(t, half.Notes, "may not get configmaps in default", "dns:///square-service-headless")
 }
 
 func TestTLS(t *testing.T) {
