@@ -132,7 +132,13 @@ func (a *app) table(ctx context.Context, command string, f tableFlags, args []st
 	if err != nil {
 		return err
 	}
-	return cause
+	if cause != nil {
+		return cause
+	}
+	if command == "dns" && !v.DNS.Known() {
+		return silent(ExitCouldNot) // the table has said why
+	}
+	return nil
 }
 
 func (a *app) printData(format string, v any) error {

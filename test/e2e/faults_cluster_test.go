@@ -316,7 +316,7 @@ func TestNoDNSPods(t *testing.T) {
 	s.settled()
 	back := s.scaleDNS(0)
 	s.wantNoDNS(s.grpclb("diagnose", "svc/backend"), "no pod in kube-system has the labels k8s-app=kube-dns")
-	if o := s.grpclb("dns", "svc/backend"); !strings.Contains(o.stdout+o.stderr, "no pod in kube-system has the labels") {
+	if o := s.grpclb("dns", "svc/backend"); o.code != 3 || !strings.Contains(o.stdout+o.stderr, "no pod in kube-system has the labels") {
 		t.Errorf("%s", o)
 	}
 	back()
