@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,9 @@ func plugin(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b, err := os.ReadFile(built)
 	ts.Check(err)
+	// A child that another script starts just now would hold the file open, and a program that is open for writing cannot be started.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o755))
 }
 

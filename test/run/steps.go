@@ -126,7 +126,7 @@ func (s suite) tool(ctx context.Context, out io.Writer, mod, pkg string) (string
 	build := command{
 		dir:  filepath.Join(s.root, filepath.FromSlash(mod)),
 		env:  []string{"CGO_ENABLED=0"},
-		argv: []string{"go", "build", "-trimpath", "-o", dir + string(filepath.Separator), pkg},
+		argv: []string{"go", "build", "-trimpath", "-buildvcs=false", "-o", dir + string(filepath.Separator), pkg},
 	}
 	if err := build.run(ctx, out); err != nil {
 		return "", err

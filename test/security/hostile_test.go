@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -248,7 +249,10 @@ func commands(t *testing.T, text result, report diagnose.Report) {
 		}
 	}
 	script := "#!/bin/sh\nfor a in \"$@\"; do printf '%s\\0' \"$a\" >>" + filepath.Join(dir, "args") + "; done\n"
-	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(script), 0o755); err != nil {
+	syscall.ForkLock.RLock() // a child that another case starts just now would hold the file open, and it could not be run
+	err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(script), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	line := regexp.MustCompile(`(?m)(?:^ +|: {2,})(kubectl [^\n]+)$`)
