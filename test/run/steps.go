@@ -76,25 +76,47 @@ func (s suite) race(ctx context.Context, out io.Writer) error {
 	})
 }
 
-// needCompiler makes sure of the C compiler that -race links with. As root on
-// Debian it installs one.
+// needCompiler makes sure of the C compiler that -race links with.
 func needCompiler(ctx context.Context, out io.Writer) error {
-	for _, cc := range []string{os.Getenv("CC"), "gcc", "clang"} {
-		if _, err := exec.LookPath(cc); cc != "" && err == nil {
+	programs := []string{"gcc", "clang"}
+	if cc := os.Getenv("CC"); cc != "" {
+		programs = append(programs, cc)
+	}
+	return need(ctx, out, missing{
+		what: "a C compiler", why: "the race detector needs", programs: programs, packages: []string{"gcc", "libc6-dev"},
+		elsewhere: ", xcode-select --install (macOS)",
+	})
+}
+
+// needCurl makes sure of curl, which commands of the documents use.
+func needCurl(ctx context.Context, out io.Writer) error {
+	return need(ctx, out, missing{what: "curl", why: "commands of the documents need", programs: []string{"curl"}, packages: []string{"curl"}})
+}
+
+// missing is something that a step cannot do without: one of programs, which the Debian packages bring.
+type missing struct {
+	what, why          string
+	programs, packages []string
+	elsewhere          string // how to get it on other systems, as a tail of the sentence
+}
+
+// need looks for a program, and as root on Debian installs it.
+func need(ctx context.Context, out io.Writer, m missing) error {
+	for _, p := range m.programs {
+		if _, err := exec.LookPath(p); err == nil {
 			return nil
 		}
 	}
-	_, err := exec.LookPath("apt-get")
-	if err != nil || os.Geteuid() != 0 {
-		return skip("the race detector needs a C compiler: apt-get install gcc libc6-dev (Debian), xcode-select --install (macOS)")
+	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
+		return skip(fmt.Sprintf("%s %s: apt-get install %s (Debian)%s", m.why, m.what, strings.Join(m.packages, " "), m.elsewhere))
 	}
 	for _, argv := range [][]string{
 		{"apt-get", "-q", "update"},
-		{"apt-get", "-q", "install", "-y", "--no-install-recommends", "gcc", "libc6-dev"},
+		append([]string{"apt-get", "-q", "install", "-y", "--no-install-recommends"}, m.packages...),
 	} {
 		install := command{env: []string{"DEBIAN_FRONTEND=noninteractive"}, argv: argv}
 		if err := install.run(ctx, out); err != nil {
-			return fmt.Errorf("install a C compiler for the race detector: %w", err)
+			return fmt.Errorf("install %s: %w", m.what, err)
 		}
 	}
 	return nil
@@ -183,12 +205,15 @@ func noLab() string {
 func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	test := command{dir: s.root, argv: []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout", "40m", "./test/e2e/..."}}
 	test.env = s.distEnv()
+	if why := s.noLab(); s.kubeContext == "" && why != "" {
+		return skip(why)
+	}
+	if err := needCurl(ctx, out); err != nil {
+		return err
+	}
 	if s.kubeContext != "" {
 		test.env = append(test.env, "CONTEXT="+s.kubeContext)
 		return test.run(ctx, out)
-	}
-	if why := s.noLab(); why != "" {
-		return skip(why)
 	}
 	wasUp, err := s.labRuns(ctx)
 	if err != nil {
