@@ -28,6 +28,8 @@ const (
 	downBudget = 5 * time.Second
 	// commandTimeout bounds a command on a machine that has.
 	commandTimeout = 5 * time.Minute
+	// buildTimeout bounds the build, which compiles Kubernetes where nobody has before.
+	buildTimeout = 30 * time.Minute
 )
 
 // TestCluster brings real clusters up and down, whole and cut short. It needs
@@ -40,7 +42,7 @@ func TestCluster(t *testing.T) {
 	if s := d.status(t); s.State != cluster.StateDown {
 		skip(t, "the lab is in use: take it down first")
 	}
-	if out, err := d.command("build").CombinedOutput(); err != nil {
+	if out, err := d.bounded(buildTimeout, "build").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	if out, err := d.command("check").CombinedOutput(); err != nil {
@@ -86,8 +88,10 @@ func newDriver(t *testing.T) *driver {
 	return d
 }
 
-func (d *driver) command(args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+func (d *driver) command(args ...string) *exec.Cmd { return d.bounded(commandTimeout, args...) }
+
+func (d *driver) bounded(limit time.Duration, args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	cmd := exec.CommandContext(ctx, d.bin, args...)
 	cmd.Cancel = func() error {
 		defer cancel()
