@@ -61,7 +61,7 @@ func (s suite) snapshot(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	for _, argv := range [][]string{{bin, "check"}, {bin, "release", "--snapshot", "--clean"}} {
-		goreleaser := command{dir: s.root, env: gitRemote(), argv: argv}
+		goreleaser := command{dir: s.root, env: append(gitRemote(), "NO_COLOR=1"), argv: argv}
 		if err := goreleaser.run(ctx, out); err != nil {
 			return err
 		}
