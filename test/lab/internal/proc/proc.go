@@ -33,7 +33,13 @@ type Stat struct {
 	State byte
 	// Parent is the parent's pid.
 	Parent int
+	// Threads are those that have not ended, the first one included even when it has.
+	Threads int
 }
+
+// Ended says whether nothing of the process runs any more. A killed process whose first thread has ended is a zombie already while other
+// threads are on their way out, and until they are, its files and ports are open.
+func (s Stat) Ended() bool { return s.State == 'X' || s.State == 'Z' && s.Threads <= 1 }
 
 // ParseStat reads the content of a /proc/PID/stat file. The command's name in
 // it may hold spaces and parentheses, hence the search from its end.
@@ -45,7 +51,7 @@ func ParseStat(s string) (Stat, error) {
 	pid, _, _ := strings.Cut(head, " ")
 	fields := strings.Fields(rest)
 	// fields[0] is field 3 of proc(5).
-	const state, parent, start = 0, 1, 19
+	const state, parent, threads, start = 0, 1, 17, 19
 	if len(fields) <= start {
 		return Stat{}, fmt.Errorf("a process's stat was cut short: %q", s)
 	}
@@ -55,6 +61,9 @@ func ParseStat(s string) (Stat, error) {
 		return Stat{}, err
 	}
 	if st.Parent, err = strconv.Atoi(fields[parent]); err != nil {
+		return Stat{}, err
+	}
+	if st.Threads, err = strconv.Atoi(fields[threads]); err != nil {
 		return Stat{}, err
 	}
 	if st.Start, err = strconv.ParseUint(fields[start], 10, 64); err != nil {
@@ -88,7 +97,7 @@ func (id ID) Alive() bool {
 		return false
 	}
 	st, err := Read(id.PID)
-	return err == nil && st.Start == id.Start && st.State != 'Z' && st.State != 'X'
+	return err == nil && st.Start == id.Start && !st.Ended()
 }
 
 // List returns the pid of this very process while it runs, for [EndAll].

@@ -167,7 +167,7 @@ func EndAll(ctx context.Context, find func() ([]int, error)) error {
 		left := 0
 		for _, pid := range pids {
 			st, err := Read(pid)
-			if err != nil || st.State == 'Z' || st.State == 'X' || pid == os.Getpid() || pid == 1 {
+			if err != nil || st.Ended() || pid == os.Getpid() || pid == 1 {
 				continue
 			}
 			left++

@@ -13,8 +13,8 @@ func TestParseStat(t *testing.T) {
 		want Stat
 		bad  bool
 	}{
-		"plain":                    {in: "42 (kubelet)" + tail, want: Stat{ID: ID{42, 987654}, State: 'S', Parent: 1}},
-		"spaces and parens inside": {in: "42 (a) b (c) d)" + tail, want: Stat{ID: ID{42, 987654}, State: 'S', Parent: 1}},
+		"plain":                    {in: "42 (kubelet)" + tail, want: Stat{ID: ID{42, 987654}, State: 'S', Parent: 1, Threads: 9}},
+		"spaces and parens inside": {in: "42 (a) b (c) d)" + tail, want: Stat{ID: ID{42, 987654}, State: 'S', Parent: 1, Threads: 9}},
 		"cut short":                {in: "42 (kubelet) S 1 42", bad: true},
 		"no name":                  {in: "42 kubelet S 1", bad: true},
 		"not a number":             {in: "x (kubelet)" + tail, bad: true},
@@ -73,6 +73,22 @@ func TestProgramOf(t *testing.T) {
 	} {
 		if got := programOf(cmdline); got != want {
 			t.Errorf("%q: %q, want %q", cmdline, got, want)
+		}
+	}
+}
+
+func TestEnded(t *testing.T) {
+	for _, tc := range []struct {
+		s    Stat
+		want bool
+	}{
+		{Stat{State: 'S', Threads: 9}, false},
+		{Stat{State: 'Z', Threads: 9}, false}, // the first thread has ended, others hold its ports
+		{Stat{State: 'Z', Threads: 1}, true},
+		{Stat{State: 'X'}, true},
+	} {
+		if got := tc.s.Ended(); got != tc.want {
+			t.Errorf("%+v: ended %t, want %t", tc.s, got, tc.want)
 		}
 	}
 }
