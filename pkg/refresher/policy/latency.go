@@ -1,0 +1,144 @@
+package policy
+
+import "math"
+
+// A word holds a float32 in the high half and the tick it is of in the low one,
+// so that both change at once without a lock.
+func pack(v float32, t uint32) uint64 { return uint64(math.Float32bits(v))<<32 | uint64(t) }
+func high(w uint64) float32           { return math.Float32frombits(uint32(w >> 32)) }
+
+// decay is what is left of a value after so many ticks.
+func (n *Node) decay(ticks uint32) float32 {
+	return pow2neg(float32(ticks) * math.Float32frombits(n.rate.Load()))
+}
+
+// sample takes a latency in. The rule is that of Finagle's peak EWMA: a latency
+// above the average becomes the average at once, one below it pulls it down by
+// the part that the time since the last sample has in Decay, so that how often an
+// endpoint is called does not change how fast it is forgiven.
+//
+// A sample that is no peak and falls into the tick of the one before would have
+// no weight and is left out, and so is one that loses against another goroutine:
+// an endpoint with many calls takes one sample per millisecond, and its cache
+// line changes hands less often.
+func (n *Node) sample(took Nanos, t uint32) {
+	rtt := float32(max(took, 1))
+	for {
+		w := n.latency.Load()
+		old, age := high(w), since(t, uint32(w))
+		switch {
+		case w == 0:
+			if n.latency.CompareAndSwap(0, pack(rtt, t)) {
+				return
+			}
+		case rtt >= old:
+			if n.latency.CompareAndSwap(w, pack(rtt, uint32(w)+age)) {
+				return
+			}
+		case age == 0:
+			return
+		default:
+			n.latency.CompareAndSwap(w, pack(rtt+(old-rtt)*n.decay(age), t))
+			return
+		}
+	}
+}
+
+// raise takes in the duration of a call that failed: how quickly it failed must
+// not make the endpoint attractive, so that it can only raise the latency, and
+// what is known of it counts from now on. Without that, an endpoint that never
+// succeeds would become ever faster. Only a time-out says something about an
+// endpoint of which no latency is known.
+func (n *Node) raise(took Nanos, t uint32, first bool) {
+	for {
+		w := n.latency.Load()
+		if w == 0 && !first {
+			return
+		}
+		next := pack(max(high(w), float32(max(took, 1))), t)
+		if w != 0 && since(t, uint32(w)) == 0 {
+			next = pack(high(next), uint32(w))
+		}
+		if next == w || n.latency.CompareAndSwap(w, next) {
+			return
+		}
+	}
+}
+
+// The failure score: each failure adds 1, up to most, and each success takes
+// half of it away; time does the same as to a latency. The endpoint counts as
+// 4^score times as slow.
+//
+// One failure among many successes is soon forgotten, so that an error rate that
+// all endpoints share moves little; a row of failures makes the endpoint far
+// slower than its peers have calls in flight. The score falls with the exponent's
+// exponent: after the longest row an endpoint with idle peers is tried again
+// within about 1.5 Decay.
+const (
+	mostFaults  = 5
+	faultHealed = 1.0 / 16
+)
+
+func (n *Node) blame(t uint32) {
+	for {
+		w := n.fault.Load()
+		score := float32(0)
+		if w != 0 {
+			score = high(w) * n.decay(since(t, uint32(w)))
+		}
+		if n.fault.CompareAndSwap(w, pack(min(score+1, mostFaults), t)) {
+			return
+		}
+	}
+}
+
+func (n *Node) forgive(t uint32) {
+	w := n.fault.Load()
+	score := high(w) * n.decay(since(t, uint32(w))) / 2
+	next := pack(score, t)
+	if score < faultHealed {
+		next = 0
+	}
+	n.fault.CompareAndSwap(w, next) // lost against another end: that one counts
+}
+
+// faults is the factor by which failures make the endpoint count as slower.
+func (n *Node) faults(w uint64, t uint32) float32 {
+	return 1 / pow2neg(2*high(w)*n.decay(since(t, uint32(w))))
+}
+
+// load returns what [PeakEWMA] compares: the latency in ns, 0 when none is known
+// yet, and the factor to multiply it with.
+//
+// While a call is in flight that began after the last sample, the latency falls
+// only from that beginning on. An endpoint that stopped answering would otherwise
+// look better the longer it is silent.
+func (n *Node) load(now Nanos, scale float32) (latency, factor float32) {
+	w := n.latency.Load()
+	t := ticks(now)
+	young, long := n.busy(now)
+	if w != 0 {
+		from := uint32(w)
+		if young > 0 {
+			from += since(n.begun.Load(), from)
+		}
+		latency = high(w) * n.decay(since(t, from))
+	}
+	return latency, n.requests(young, long, scale, t)
+}
+
+// requests is the load in calls: those in flight and the one to come, per
+// weight, and what failures make of it. Long streams count little, and in all at
+// most as much again: a hundred idle streams on each old endpoint would
+// otherwise send every other call to a new one.
+func (n *Node) requests(young, long int32, scale float32, t uint32) float32 {
+	r := float32(young)*scale + 1
+	if long > 0 {
+		const many = 64
+		r += r * float32(min(long, many)) * (1.0 / many)
+	}
+	if w := n.fault.Load(); w != 0 {
+		r *= n.faults(w, t)
+	}
+	return r
+}

@@ -1,0 +1,177 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// NodeConfig is what a [Node] learns by.
+type NodeConfig struct {
+	// Decay is the time in which a latency that is not confirmed, and the memory
+	// of failures, fall to 1/e.
+	Decay time.Duration
+	// LongCall is the age from which on a call's duration is not a latency: it
+	// was a stream. A call that [TimedOut] counts however long it took.
+	LongCall time.Duration
+	// Eject says when [Node.End] reports that an [Ejector] should look.
+	Eject EjectConfig
+}
+
+// DefaultNodeConfig returns the defaults.
+func DefaultNodeConfig() NodeConfig {
+	return NodeConfig{Decay: 10 * time.Second, LongCall: 5 * time.Second, Eject: DefaultEjectConfig()}
+}
+
+// Validate returns an error that names the first field with a value that cannot
+// be used.
+func (c NodeConfig) Validate() error {
+	switch {
+	case c.Decay < 10*time.Millisecond || c.Decay > time.Hour:
+		return fmt.Errorf("Decay is %s: from 10ms to 1h is allowed", c.Decay)
+	case c.LongCall < 10*time.Millisecond || c.LongCall > time.Hour:
+		return fmt.Errorf("LongCall is %s: from 10ms to 1h is allowed", c.LongCall)
+	}
+	return c.Eject.Validate()
+}
+
+// Node is what is known about one endpoint. It outlives pickers and updates of
+// the set. Its methods may be called by several goroutines at once; none blocks
+// or allocates.
+//
+// It is two cache lines in an allocation of its own size class, so that two
+// Nodes share none: the first is all that a pick or a call that ends well
+// touches.
+type Node struct {
+	young     [2]atomic.Uint64 // calls in flight by generation: see inflight.go
+	long      atomic.Int32     // calls in flight that are older
+	begun     atomic.Uint32    // about when a call began last, in ticks
+	latency   atomic.Uint64    // float32 of ns, and the tick it is of; 0 before the first
+	fault     atomic.Uint64    // float32 of the failure score, and the tick it is of; 0 is healthy
+	streak    atomic.Uint32    // see streak.go
+	rate      atomic.Uint32    // bits of the float32 rate(Decay)
+	longTicks atomic.Uint32    // LongCall
+	limits    atomic.Uint32    // ConsecutiveFailures, ConsecutiveTimeouts << 16
+	succeeded atomic.Uint64
+
+	other  [outcomes - 1]atomic.Uint64 // counts of Failed and those after it
+	silent atomic.Int64                // Nanos at which the first call of the row of time-outs began
+	dead   atomic.Int64                // EjectConfig.SilentFor
+	_      [16]byte
+}
+
+// NewNode returns the Node of an endpoint about which nothing is known. It does
+// not validate cfg; zero fields take their defaults.
+func NewNode(cfg NodeConfig) *Node {
+	n := new(Node)
+	n.Configure(cfg)
+	return n
+}
+
+// Configure changes what the Node learns by from now on; what it learned stays.
+// Zero durations take their defaults.
+func (n *Node) Configure(cfg NodeConfig) {
+	def := DefaultNodeConfig()
+	if cfg.Decay <= 0 {
+		cfg.Decay = def.Decay
+	}
+	if cfg.LongCall <= 0 {
+		cfg.LongCall = def.LongCall
+	}
+	n.rate.Store(math.Float32bits(rate(cfg.Decay)))
+	n.longTicks.Store(ticksOf(cfg.LongCall))
+	n.limits.Store(uint32(clampStreak(cfg.Eject.ConsecutiveFailures)) | uint32(clampStreak(cfg.Eject.ConsecutiveTimeouts))<<16)
+	n.dead.Store(int64(cfg.Eject.SilentFor))
+}
+
+// Begin says that a call began.
+func (n *Node) Begin(now Nanos) {
+	n.enter(now)
+	// A rough moment is enough, and 15 writes a second are cheaper than one per
+	// call.
+	const often = 64
+	if t := ticks(now); t-n.begun.Load() >= often {
+		n.begun.Store(t)
+	}
+}
+
+// End says that the call that began at start ended; start must be what Begin was
+// told. trip means that a row of failures or time-outs just became long enough
+// for an [Ejector] to look at the endpoints; every call that fails after that may
+// say so again.
+func (n *Node) End(start, now Nanos, o Outcome) (trip bool) {
+	n.leave(start)
+	if o != Success {
+		return n.endedBadly(start, now, o)
+	}
+	n.succeeded.Add(1)
+	if took := now - start; uint32(min(took>>tickBits, math.MaxInt32)) <= n.longTicks.Load() {
+		n.sample(took, ticks(now))
+	}
+	// Loads are free where a store would take the cache line from others.
+	if n.streak.Load() != 0 {
+		n.streak.Store(0)
+	}
+	if n.fault.Load() != 0 {
+		n.forgive(ticks(now))
+	}
+	return false
+}
+
+// endedBadly is End for everything but success, which is rare.
+func (n *Node) endedBadly(start, now Nanos, o Outcome) (trip bool) {
+	if o >= outcomes {
+		o = Neutral
+	}
+	n.other[o-1].Add(1)
+	if o == Neutral {
+		return false
+	}
+	t := ticks(now)
+	took := now - start
+	if o != TimedOut && took>>tickBits > Nanos(n.longTicks.Load()) {
+		took = 0 // a stream broke: its age is no latency
+	}
+	n.raise(took, t, o == TimedOut)
+	n.blame(t)
+	return n.lengthen(start, now, o)
+}
+
+// NodeStats is a moment of a [Node]. The numbers are read one after the other
+// while calls go on: they may miss each other by the calls of that moment.
+type NodeStats struct {
+	// InFlight are the calls that have not ended; Long of them are older than
+	// some seconds (4.3 at least, 8.6 at most) and hardly count as load.
+	InFlight, Long int
+	// Started is the sum of InFlight and of the calls that ended.
+	Started uint64
+	// Succeeded and so on are the calls that ended with that [Outcome].
+	Succeeded, Failed, Overloaded, TimedOut, Neutral uint64
+	// EWMA is the latency as of the last sample; 0 before the first.
+	EWMA time.Duration
+	// Faults is the failure score as of the last failure, from 0 (healthy) to 5:
+	// an endpoint with score s counts as 4^s times as slow.
+	Faults float64
+	// Failures and Timeouts are how many calls in a row ended so; a success
+	// begins anew.
+	Failures, Timeouts int
+}
+
+// Stats returns what is known.
+func (n *Node) Stats() NodeStats {
+	total, long := n.inFlight()
+	s := NodeStats{
+		InFlight: total, Long: long,
+		Succeeded:  n.succeeded.Load(),
+		Failed:     n.other[Failed-1].Load(),
+		Overloaded: n.other[Overloaded-1].Load(),
+		TimedOut:   n.other[TimedOut-1].Load(),
+		Neutral:    n.other[Neutral-1].Load(),
+		EWMA:       time.Duration(high(n.latency.Load())),
+		Faults:     float64(high(n.fault.Load())),
+	}
+	s.Started = uint64(total) + s.Succeeded + s.Failed + s.Overloaded + s.TimedOut + s.Neutral
+	s.Failures, s.Timeouts, _ = unpackStreak(n.streak.Load())
+	return s
+}

@@ -1,0 +1,66 @@
+package policy
+
+import "time"
+
+// PeakEWMAConfig configures [PeakEWMA]. Decay and LongCall belong to the Nodes:
+// [NodeConfig].
+type PeakEWMAConfig struct {
+	// SlowStart is how long a candidate with a Since grows to its full share; 0 is
+	// no slow start.
+	SlowStart time.Duration
+}
+
+// DefaultPeakEWMAConfig returns the defaults.
+func DefaultPeakEWMAConfig() PeakEWMAConfig { return PeakEWMAConfig{SlowStart: 10 * time.Second} }
+
+// PeakEWMA returns the policy that draws two endpoints and takes the one with the
+// smaller latency x (calls in flight + 1) (the power of two choices,
+// M. Mitzenmacher 2001; the measure is that of Finagle and Linkerd).
+//
+// An endpoint without a latency yet counts as fast as the one it is drawn with:
+// it neither waits for a call that nobody gives it nor draws all of them.
+func PeakEWMA(cfg PeakEWMAConfig) Policy { return peakEWMA{cfg} }
+
+type peakEWMA struct{ cfg PeakEWMAConfig }
+
+func (peakEWMA) Name() string { return "peak_ewma" }
+
+func (p peakEWMA) NewPicker(c []Candidate, now Nanos) Picker {
+	return &peakPicker{nodes: nodesOf(c), draw: newDraw(c), ramp: newRamp(c, p.cfg.SlowStart, now)}
+}
+
+// nodesOf keeps what a pick needs of a candidate, as densely as can be: the
+// list is read at random places.
+func nodesOf(c []Candidate) []*Node {
+	nodes := make([]*Node, len(c))
+	for i := range c {
+		nodes[i] = c[i].Node
+	}
+	return nodes
+}
+
+type peakPicker struct {
+	nodes []*Node
+	draw  draw
+	ramp  ramp
+}
+
+func (p *peakPicker) Pick(now Nanos) int {
+	if len(p.nodes) < 2 {
+		return len(p.nodes) - 1
+	}
+	r := p.draw.bits()
+	i, j := p.draw.two(r)
+	a, fa := p.nodes[i].load(now, p.draw.scaleOf(i))
+	b, fb := p.nodes[j].load(now, p.draw.scaleOf(j))
+	if a == 0 || b == 0 {
+		a, b = 1, 1
+	}
+	if b*fb < a*fa {
+		i, j = j, i
+	}
+	if p.ramp.active(now) && p.ramp.refuses(i, now, uint32(p.draw.bits())) && !p.ramp.refuses(j, now, uint32(p.draw.bits())) {
+		return j
+	}
+	return i
+}

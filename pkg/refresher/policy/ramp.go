@@ -1,0 +1,54 @@
+package policy
+
+import "time"
+
+// leastRamp is the share that a new endpoint begins with. Less than a tenth
+// would leave an endpoint of a client with few calls without any (gRFC A58 and
+// Envoy's slow start have the same floor).
+const leastRamp = 0.1
+
+// ramp is the slow start: it lets a new endpoint have a part of the picks that
+// fall on it, growing evenly from a tenth to all of them. A new pod has cold
+// caches and unfinished JIT compilation, and at once the fewest calls in flight
+// of all.
+type ramp struct {
+	length Nanos
+	// since is parallel to the candidates, nil when none of them ramps; until is
+	// when the last of them is done.
+	since []Nanos
+	until Nanos
+}
+
+func newRamp(c []Candidate, length time.Duration, now Nanos) ramp {
+	r := ramp{length: Nanos(length)}
+	if length <= 0 {
+		return r
+	}
+	for i := range c {
+		if s := c[i].Since; s != 0 && now-s < r.length {
+			if r.since == nil {
+				r.since, r.until = make([]Nanos, len(c)), s+r.length
+			}
+			r.since[i], r.until = s, max(r.until, s+r.length)
+		}
+	}
+	return r
+}
+
+// active reports whether any candidate still ramps.
+func (r *ramp) active(now Nanos) bool { return r.since != nil && now < r.until }
+
+// refuses reports whether candidate i gives this pick away. random are 32 random
+// bits.
+func (r *ramp) refuses(i int, now Nanos, random uint32) bool {
+	s := r.since[i]
+	if s == 0 {
+		return false
+	}
+	age := now - s
+	if age >= r.length {
+		return false
+	}
+	share := max(float64(age)/float64(r.length), leastRamp)
+	return float64(random) >= share*(1<<32)
+}
