@@ -122,7 +122,6 @@ var importRules = []laws.Rule{
 var pendingPackages = []string{
 	"./internal/daemon",
 	"./pkg/refresher",
-	"./pkg/refresher/reconcile",
 	"./pkg/refresher/sidecar",
 	"./pkg/refresher/source/auto",
 	"./pkg/refresher/source/dns",
