@@ -27,7 +27,7 @@ demo: need-go ## start a cluster, show the problem, find it, fix it, show the fi
 	@$(GO) run ./test/demo $(DEMOFLAGS)
 
 .PHONY: test
-test: need-go ## run everything: unit, lint, generated files, fuzz seeds, supply chain, release, race, end to end
+test: need-go ## run everything: unit, lint, grpc-go's versions, generated files, fuzz seeds, supply chain, release, race, end to end
 	@$(RUN)
 
 # The steps of "make test", one by one.
@@ -43,6 +43,10 @@ race: need-go ## run the unit tests under the race detector
 .PHONY: lint
 lint: need-go ## run golangci-lint, built from tools/, over every module
 	@$(RUN) lint
+
+.PHONY: grpc-versions
+grpc-versions: need-go ## test the refresher library with the two minor releases of grpc-go before ours
+	@$(RUN) grpc-versions
 
 .PHONY: fuzz-seeds
 fuzz-seeds: need-go ## run the fuzz targets over their seed corpora

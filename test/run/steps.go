@@ -22,8 +22,9 @@ import (
 // allSteps is the suite in its order: quick answers first, the cluster last.
 func allSteps(s suite) []step {
 	return []step{
-		{"unit", "unit tests of every module, and the repository's own laws", s.unit},
+		{"unit", "unit tests of every module, the repository's own laws, and how much of the library the tests run", s.unit},
 		{"lint", "golangci-lint, built from the pinned tools module", s.lint},
+		{"grpc-versions", "the library with the two minor releases of grpc-go before ours", s.grpcVersions},
 		{"generated", "generated code and documents are what their generators write", s.generated},
 		{"fuzz-seeds", "fuzz targets over their seed corpora", s.fuzzSeeds},
 		{"supply", "licences, known vulnerabilities and pinned versions of what is linked", s.supply},
@@ -37,6 +38,9 @@ func allSteps(s suite) []step {
 // compile all of it for the others as well.
 func (s suite) unit(ctx context.Context, out io.Writer) error {
 	return s.each(ctx, out, func(m module) error {
+		if m.rel == "." {
+			return s.unitRoot(ctx, out, m)
+		}
 		packages := []string{"./..."}
 		if m.heavy {
 			var err error
