@@ -50,7 +50,7 @@ func (z *Zone) Add(records ...string) *Zone {
 }
 
 // Headless puts in what CoreDNS serves for a headless Service: an A or AAAA record for each address, and an SRV record for each
-// under _port._tcp with a target made from the address.
+// under _port._tcp and under the bare name, with a target made from the address.
 func (z *Zone) Headless(service, portName string, port uint16, addrs ...netip.Addr) *Zone {
 	z.t.Helper()
 	for _, addr := range addrs {
@@ -63,9 +63,27 @@ func (z *Zone) Headless(service, portName string, port uint16, addrs ...netip.Ad
 			fmt.Sprintf("%s %d IN %s %s", service, TTL, kind, addr),
 			fmt.Sprintf("%s %d IN %s %s", target, TTL, kind, addr),
 			fmt.Sprintf("_%s._tcp.%s %d IN SRV 0 100 %d %s", portName, service, TTL, port, target),
+			fmt.Sprintf("%s %d IN SRV 0 100 %d %s", service, TTL, port, target),
 		)
 	}
 	return z
+}
+
+// ClusterIP puts in what CoreDNS serves for a Service with virtual IPs, for one of its ports: the addresses, and an SRV record
+// under _port._tcp and under the bare name whose target is the Service itself. For another port it is called again without addresses.
+func (z *Zone) ClusterIP(service, portName string, port uint16, vips ...netip.Addr) *Zone {
+	z.t.Helper()
+	for _, vip := range vips {
+		kind := "A"
+		if vip.Is6() {
+			kind = "AAAA"
+		}
+		z.Add(fmt.Sprintf("%s %d IN %s %s", service, TTL, kind, vip))
+	}
+	return z.Add(
+		fmt.Sprintf("_%s._tcp.%s %d IN SRV 0 100 %d %s", portName, service, TTL, port, service),
+		fmt.Sprintf("%s %d IN SRV 0 100 %d %s", service, TTL, port, service),
+	)
 }
 
 // Remove takes all records of a name out.
