@@ -1,6 +1,8 @@
 package endpoint
 
 import (
+	"cmp"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -37,41 +39,104 @@ type Set struct {
 }
 
 // Normalize returns the Set in canonical form: IPv4-mapped addresses as IPv4,
-// endpoints without an address left out, sorted by [Compare], and of several
-// endpoints that are [Endpoint.Same] only the best one: ready before serving
-// before neither, then the first. The receiver stays as it is.
+// endpoints without an address left out, sorted by [Compare], no address and no
+// pod twice. Of several endpoints that claim one, the best keeps it: ready before
+// serving before neither, not terminating before terminating, with a UID before
+// without. The order that the endpoints come in does not matter. The receiver
+// stays as it is; a Set that is canonical already is returned as it is, and
+// shares its endpoints.
 func (s Set) Normalize() Set {
+	if canonical(s.Endpoints) {
+		return s
+	}
 	eps := make([]Endpoint, 0, len(s.Endpoints))
 	for _, e := range s.Endpoints {
 		if e, ok := e.normal(); ok {
 			eps = append(eps, e)
 		}
 	}
-	slices.SortStableFunc(eps, func(a, b Endpoint) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return b.rank() - a.rank()
-	})
-	// One address is one endpoint: of two pods that claim it one is already
-	// gone, and the EndpointSlice controller removes it in its next write.
-	seen := make(map[string]struct{}, len(eps))
+	slices.SortFunc(eps, better)
+	seen := newClaims(len(eps))
 	out := eps[:0]
 	for _, e := range eps {
-		if len(out) > 0 && out[len(out)-1].Addr() == e.Addr() {
-			continue
+		if e, ok := seen.take(e); ok {
+			out = append(out, e)
 		}
-		if e.UID != "" {
-			key := e.UID + "/" + e.portKey()
-			if _, again := seen[key]; again {
-				continue
-			}
-			seen[key] = struct{}{}
-		}
-		out = append(out, e)
 	}
+	slices.SortFunc(out, Compare)
 	s.Endpoints = slices.Clip(out)
 	return s
+}
+
+// canonical reports whether Normalize has nothing to do.
+func canonical(eps []Endpoint) bool {
+	several := false
+	for i, e := range eps {
+		if !e.isNormal() || i > 0 && eps[i-1].Addr().Compare(e.Addr()) >= 0 {
+			return false
+		}
+		several = several || len(e.Addrs) > 1 || e.UID != ""
+	}
+	if !several {
+		return true // ascending, so no address twice
+	}
+	seen := newClaims(len(eps))
+	for _, e := range eps {
+		if kept, ok := seen.take(e); !ok || len(kept.Addrs) != len(e.Addrs) {
+			return false
+		}
+	}
+	return true
+}
+
+// claims are the addresses and pods that are taken.
+type claims struct {
+	addrs map[netip.AddrPort]string // to the UID
+	pods  map[pod]struct{}
+}
+
+// pod is one port of a pod.
+type pod struct {
+	uid  string
+	port uint16
+}
+
+func newClaims(n int) claims {
+	return claims{make(map[netip.AddrPort]string, n), make(map[pod]struct{}, n)}
+}
+
+// take claims what e is; ok is false when nothing of e is left to claim. Of two
+// pods at one address one is already gone, and the EndpointSlice controller
+// removes it in its next write; an address of the other family is still its own.
+func (c claims) take(e Endpoint) (_ Endpoint, ok bool) {
+	key := pod{e.UID, e.Addr().Port()}
+	if e.UID != "" {
+		if _, again := c.pods[key]; again {
+			return e, false
+		}
+	}
+	free := 0
+	for _, a := range e.Addrs {
+		switch uid, taken := c.addrs[a]; {
+		case !taken:
+			free++
+		case uid == "" || e.UID == "" || uid == e.UID:
+			return e, false // the same endpoint again
+		}
+	}
+	if free == 0 {
+		return e, false
+	}
+	if free < len(e.Addrs) {
+		e.Addrs = slices.DeleteFunc(slices.Clone(e.Addrs), func(a netip.AddrPort) bool { _, taken := c.addrs[a]; return taken })
+	}
+	for _, a := range e.Addrs {
+		c.addrs[a] = e.UID
+	}
+	if e.UID != "" {
+		c.pods[key] = struct{}{}
+	}
+	return e, true
 }
 
 // Diff is what changed between two Sets; endpoints are matched by
@@ -94,7 +159,7 @@ func (s Set) Diff(next Set) Diff {
 	for _, e := range next.Endpoints {
 		i, ok := old.Find(s.Endpoints, e)
 		switch {
-		case !ok:
+		case !ok || kept[i]: // the second when one endpoint became two
 			d.Added = append(d.Added, e)
 			continue
 		case !s.Endpoints[i].Equal(e):
@@ -132,17 +197,21 @@ func (s Set) Eligible() []Endpoint {
 	return serving
 }
 
-// normal returns e with one spelling per address; ok is false without a usable
-// address.
-func (e Endpoint) normal() (Endpoint, bool) {
-	clean := true
-	for _, a := range e.Addrs {
-		if !a.IsValid() || a.Port() == 0 || a.Addr().Is4In6() {
-			clean = false
+// isNormal reports whether normal has nothing to do.
+func (e Endpoint) isNormal() bool {
+	for i, a := range e.Addrs {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().Is4In6() || slices.Contains(e.Addrs[:i], a) {
+			return false
 		}
 	}
-	if clean {
-		return e, len(e.Addrs) > 0
+	return len(e.Addrs) > 0 && slices.IsSorted(e.ForZones)
+}
+
+// normal returns e with one spelling per address and its zones sorted; ok is
+// false without a usable address.
+func (e Endpoint) normal() (_ Endpoint, ok bool) {
+	if e.isNormal() {
+		return e, true
 	}
 	addrs := e.Addrs
 	e.Addrs = nil
@@ -151,21 +220,41 @@ func (e Endpoint) normal() (Endpoint, bool) {
 			e.Addrs = append(e.Addrs, a)
 		}
 	}
+	if !slices.IsSorted(e.ForZones) {
+		e.ForZones = slices.Sorted(slices.Values(e.ForZones))
+	}
 	return e, len(e.Addrs) > 0
 }
 
-func (e Endpoint) rank() int {
-	switch {
-	case e.Ready:
-		return 2
-	case e.Serving:
-		return 1
-	}
-	return 0
+// better orders endpoints so that the one to keep comes first. It is a total
+// order, so that no order of the input shows.
+func better(a, b Endpoint) int {
+	known := func(e Endpoint) int { return min(len(e.UID), 1) }
+	return cmp.Or(
+		b.rank()-a.rank(),
+		known(b)-known(a),
+		len(b.Addrs)-len(a.Addrs),
+		slices.CompareFunc(a.Addrs, b.Addrs, netip.AddrPort.Compare),
+		cmp.Compare(a.UID, b.UID),
+		cmp.Compare(a.Name, b.Name),
+		cmp.Compare(a.Node, b.Node),
+		cmp.Compare(a.Zone, b.Zone),
+		cmp.Compare(b.Weight, a.Weight),
+		slices.Compare(a.ForZones, b.ForZones),
+	)
 }
 
-// portKey tells two endpoints of one pod apart that differ by port.
-func (e Endpoint) portKey() string {
-	p := e.Addr().Port()
-	return string([]byte{byte(p >> 8), byte(p)})
+// rank is higher for what may rather get calls.
+func (e Endpoint) rank() int {
+	n := 0
+	if e.Ready {
+		n += 4
+	}
+	if e.Serving {
+		n += 2
+	}
+	if !e.Terminating {
+		n++
+	}
+	return n
 }

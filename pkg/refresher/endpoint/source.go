@@ -9,18 +9,27 @@ import "context"
 // mean); trouble that may pass is told to [Sink.Fail] and tried again. No
 // goroutine of the source and no call of the Sink outlives Run.
 //
+// A source that looks (DNS) tells the Set of every look, also when nothing
+// changed: two equal answers confirm each other. A source that watches tells a
+// Set when it changed. After a Fail both tell the next success with an Update,
+// changed or not, because that is what ends the failure.
+//
 // A Source may also be an [Asker].
 type Source interface {
 	Run(ctx context.Context, sink Sink) error
 }
 
 // Sink takes what a Source learned. A Source calls it from one goroutine at a
-// time and only while Run runs. The calls do not block for long.
+// time and only while Run runs. The calls do not block for long, and return when
+// Run's ctx ends.
 type Sink interface {
-	// Update takes the complete Set. The same Set twice is a no-op.
+	// Update takes the complete Set, its endpoints in any order. The Set's slices
+	// are the Sink's from then on: nobody writes to them. The same Set twice is a
+	// no-op.
 	Update(Set)
-	// Fail says that the source could not look, and why. It never empties
-	// anything.
+	// Fail says that the source could not look, and why; the error is not nil. It
+	// never empties anything. [RefreshFailed] follows from it: a source does not
+	// Note that itself.
 	Fail(error)
 	// Note hands on what happened beside the Set, for people and metrics.
 	Note(Event)

@@ -108,7 +108,8 @@ func parseServer(authority string) (string, error) {
 	if port == "" {
 		port = "53"
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
 		return "", fmt.Errorf("the DNS server %q: its port is a number from 1 to 65535", authority)
 	}
 	host, _, err = parseHost(host)
@@ -118,7 +119,7 @@ func parseServer(authority string) (string, error) {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	return host + ":" + port, nil
+	return host + ":" + strconv.FormatUint(n, 10), nil
 }
 
 // splitPort is net.SplitHostPort that lets the port away, and an IPv6 address
@@ -154,9 +155,9 @@ func splitPort(s string) (host, port string, err error) {
 	return host, port, nil
 }
 
-// portName is an IANA service name (RFC 6335 section 5.1), which Kubernetes
-// port names are, in lower case; it must hold a letter as well. Their length is
-// that of a DNS label.
+// portName is a DNS label (RFC 1123), which is what the API server takes for the
+// name of a Service's port. Container ports are stricter (RFC 6335 section 5.1),
+// but are not what is asked for. One of digits alone is read as a number.
 var portName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
 func parsePort(s string) (number uint16, name string, err error) {
@@ -167,8 +168,8 @@ func parsePort(s string) (number uint16, name string, err error) {
 		}
 		return uint16(n), "", nil
 	}
-	if len(s) > 63 || !portName.MatchString(s) || strings.Trim(s, "0123456789-") == "" || strings.Contains(s, "--") {
-		return 0, "", fmt.Errorf("port %q is neither a number nor a port name (lower-case letters, digits and single hyphens)", s)
+	if len(s) > 63 || !portName.MatchString(s) {
+		return 0, "", fmt.Errorf("port %q is neither a number nor a port name (lower-case letters, digits and hyphens, at most 63)", s)
 	}
 	return 0, s, nil
 }
@@ -185,7 +186,10 @@ func parseHost(s string) (host string, absolute bool, err error) {
 		return addr.String(), false, nil
 	}
 	host, absolute = strings.CutSuffix(s, ".")
+	_, notIP := netip.ParseAddr(host)
 	switch {
+	case notIP == nil:
+		return "", false, errors.New("a dot follows the IP address")
 	case host == "":
 		return "", false, errors.New("it has no name before the port")
 	case len(host) > 253:
