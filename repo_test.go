@@ -124,7 +124,6 @@ var pendingPackages = []string{
 	"./pkg/refresher",
 	"./pkg/refresher/sidecar",
 	"./pkg/refresher/source/auto",
-	"./pkg/refresher/source/dns",
 	"./pkg/refresher/source/kube",
 	"./pkg/refresher/xds",
 }
