@@ -234,11 +234,15 @@ func (p *probing) holdTime() time.Duration {
 	return time.Duration(max(1, batches))*(p.o.Interval+readExtra) + holdExtra
 }
 
+// callsEach is the share of each channel, at least one call, and sends what that comes to: the calls of each way of dialling.
+func (p *probing) callsEach() int { return max(1, p.o.Calls/p.o.Channels) }
+func (p *probing) sends() int     { return p.callsEach() * p.o.Channels }
+
 // args is the agent's command line. Calls are those of each way of dialling: what goes over several channels is divided. The calls end
 // after a time, so that a report comes also of servers that never answer.
 func (p *probing) args(targets []probeTarget, measure, hold time.Duration) []string {
 	args := []string{
-		"probe", "--channels", strconv.Itoa(p.o.Channels), "--calls", strconv.Itoa(max(1, p.o.Calls/p.o.Channels)),
+		"probe", "--channels", strconv.Itoa(p.o.Channels), "--calls", strconv.Itoa(p.callsEach()),
 		"--rate", strconv.Itoa(probeRate), "--duration", measure.String(), "--hold", hold.String(),
 	}
 	if targets[0].tls {
@@ -256,7 +260,7 @@ func (p *probing) place(ctx context.Context, args []string, life time.Duration) 
 	if p.o.From != nil {
 		run.pod = p.from
 		p.o.announce(fmt.Sprintf("adding an ephemeral container (%s) to pod %s to send %d calls of each kind; it ends by itself, its entry stays in the pod's spec",
-			p.o.Image, run.pod, p.o.Calls))
+			p.o.Image, run.pod, p.sends()))
 		run.container, err = attach(ctx, p.s, run.pod, p.o.Image, args)
 		return run, none, err
 	}
@@ -266,7 +270,7 @@ func (p *probing) place(ctx context.Context, args []string, life time.Duration) 
 	}
 	pod := probePod(p.snap.Targets[0].Namespace, p.o.Image, args, life)
 	run = agentRun{pod: diagnose.Key{Namespace: pod.Namespace, Name: pod.Name}, container: pod.Spec.Containers[0].Name}
-	p.o.announce(fmt.Sprintf("creating the short-lived pod %s (%s) to send %d calls of each kind; it is deleted afterwards", run.pod, p.o.Image, p.o.Calls))
+	p.o.announce(fmt.Sprintf("creating the short-lived pod %s (%s) to send %d calls of each kind; it is deleted afterwards", run.pod, p.o.Image, p.sends()))
 	made, err := createPod(ctx, p.s, pod)
 	if !made {
 		return run, none, err

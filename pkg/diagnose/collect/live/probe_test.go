@@ -139,6 +139,26 @@ func probeAgent(t *testing.T, w *world) podtest.Agent {
 	return podtest.Agent{}
 }
 
+// TestProbeAnnouncesWhatItSends: calls that channels cannot share evenly are announced as many as are sent.
+func TestProbeAnnouncesWhatItSends(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		calls, channels int
+		args, said      string
+	}{
+		{7, 3, "--channels 3 --calls 2", "to send 6 calls of each kind"},
+		{2, 3, "--channels 3 --calls 1", "to send 3 calls of each kind"},
+	} {
+		w := newWorld(t)
+		w.working(t, nil)
+		o := w.options()
+		o.Calls, o.Channels = c.calls, c.channels
+		w.run(t, context.Background(), live.Probe(o))
+		contains(t, "args", strings.Join(probeAgent(t, w).Args, " "), c.args)
+		contains(t, "announced", w.said(), c.said)
+	}
+}
+
 // TestProbePod: the pod is one that a namespace enforcing Pod Security's level "restricted" and a quota takes.
 func TestProbePod(t *testing.T) {
 	t.Parallel()
