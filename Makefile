@@ -99,6 +99,10 @@ lab-down: need-go ## stop the lab and leave nothing behind
 bench: need-go ## run the benchmarks and print them with the machine
 	@$(GO) -C bench run . $(BENCHFLAGS)
 
+.PHONY: bench-faults
+bench-faults: need-go ## break the lab in many ways under load, beside stock grpc-go and kuberesolver
+	@$(GO) -C bench run ./faults $(BENCHFLAGS)
+
 .PHONY: clean
 clean: ## remove what was built here (not the lab's cache)
 	rm -rf bin dist

@@ -44,6 +44,9 @@ func Text(w io.Writer, s Section) error {
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
+	for _, t := range s.Tables {
+		b.WriteString(t.markdown()) // columns are wide: a terminal gets what a document does
+	}
 	if s.Block != "" {
 		b.WriteString(strings.TrimRight(s.Block, "\n") + "\n")
 	}
@@ -70,6 +73,9 @@ func Markdown(w io.Writer, s Section) error {
 	for _, r := range s.Rows {
 		b.WriteString("| " + strings.Join(r.cells(), " | ") + " |\n")
 	}
+	for _, t := range s.Tables {
+		b.WriteString("\n" + t.markdown())
+	}
 	if s.Block != "" {
 		fmt.Fprintf(&b, "\n```\n%s\n```\n", strings.TrimRight(s.Block, "\n"))
 	}
@@ -81,6 +87,29 @@ func Markdown(w io.Writer, s Section) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// markdown writes the table with its pipes in line, which is read as it is and as a document.
+func (t Table) markdown() string {
+	widths := make([]int, len(t.Head))
+	for _, row := range append([][]string{t.Head}, t.Rows...) {
+		for i, c := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	var b strings.Builder
+	line := func(row []string) {
+		for i, c := range row {
+			b.WriteString("| " + c + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)) + " ")
+		}
+		b.WriteString("|\n")
+	}
+	line(t.Head)
+	b.WriteString(strings.Repeat("|-", len(t.Head)) + "|\n")
+	for _, row := range t.Rows {
+		line(row)
+	}
+	return b.String()
 }
 
 func upperFirst(s string) string {

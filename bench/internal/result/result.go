@@ -30,10 +30,18 @@ type Section struct {
 	// Notes say under which circumstances, one sentence each.
 	Notes []string
 	Rows  []Row
+	// Tables are rows with columns of their own, for what does not fit a Row.
+	Tables []Table
 	// Block is text that is printed as it is, such as another program's table.
 	Block string
 	// LeftOut says why there are no rows, or not all of them.
 	LeftOut string
+}
+
+// Table is text in columns; each row has as many cells as Head.
+type Table struct {
+	Head []string
+	Rows [][]string
 }
 
 // Add appends rows.

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// signalPod sends a signal to the server's process of a pod, which the machine sees as any other.
+func signalPod(uid string, s unix.Signal) error {
+	pid, err := findPod(uid)
+	if err != nil {
+		return err
+	}
+	return unix.Kill(pid, s)
+}
+
+func stopPod(uid string) error { return signalPod(uid, unix.SIGSTOP) }
+func contPod(uid string) error { return signalPod(uid, unix.SIGCONT) }
+func killPod(uid string) error { return signalPod(uid, unix.SIGKILL) }
+
+// findPod looks for the process by its control group, which has the pod's UID in its name whichever driver made it.
+func findPod(uid string) (int, error) {
+	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range groups {
+		b, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(strings.ReplaceAll(string(b), "_", "-"), "pod"+uid) {
+			continue
+		}
+		comm, err := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
+		if err != nil || strings.TrimSpace(string(comm)) != "faults" {
+			continue // the pause container, or one that has just ended
+		}
+		return strconv.Atoi(filepath.Base(filepath.Dir(file)))
+	}
+	return 0, fmt.Errorf("no process of pod %s", uid)
+}
+
+// inNode runs f with the routes of a lab's node.
+func inNode(node string, f func(*netlink.Handle) error) (err error) {
+	ns, err := netns.GetFromName("grpclb-" + node)
+	if err != nil {
+		return fmt.Errorf("network namespace of node %s: %w", node, err)
+	}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return fmt.Errorf("routes of node %s: %w", node, err)
+	}
+	defer h.Close()
+	return f(h)
+}
+
+// route leads a range of addresses to a gateway, seen from a node.
+func route(node string, dst netip.Prefix, via string) error {
+	return inNode(node, func(h *netlink.Handle) error { return h.RouteReplace(routeTo(dst, via)) })
+}
+
+func unroute(node string, dst netip.Prefix) error {
+	return inNode(node, func(h *netlink.Handle) error {
+		err := h.RouteDel(routeTo(dst, ""))
+		if errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+		return err
+	})
+}
+
+func routeTo(dst netip.Prefix, via string) *netlink.Route {
+	return &netlink.Route{
+		Dst: &net.IPNet{IP: dst.Addr().AsSlice(), Mask: net.CIDRMask(dst.Bits(), dst.Addr().BitLen())}, Gw: net.ParseIP(via),
+	}
+}

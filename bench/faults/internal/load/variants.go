@@ -1,0 +1,78 @@
+package load
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sercand/kuberesolver/v6"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// Variant is one way to spread calls over pods.
+type Variant struct {
+	// Name is for tables.
+	Name string
+	// Open makes the channel.
+	Open func(Options) (*Target, error)
+	// Ours is held to the budgets.
+	Ours bool
+	// Interval is the time between two DNS questions, 0 for what does not ask or not regularly.
+	Interval time.Duration
+}
+
+// Target is an open channel.
+type Target struct {
+	Conn *grpc.ClientConn
+	// Notes is what the variant tells about its run, nil for nothing.
+	Notes func() []string
+	// Close ends all that Open began.
+	Close func() error
+}
+
+// Variants are what is compared, in the order of the tables: what there is already, then ours.
+func Variants() []Variant {
+	return []Variant{{Name: "grpc-go dns", Open: stock}, {Name: "kuberesolver", Open: kube}}
+}
+
+// Find returns the variant with a name.
+func Find(name string) (Variant, error) {
+	for _, v := range Variants() {
+		if v.Name == name {
+			return v, nil
+		}
+	}
+	return Variant{}, fmt.Errorf("there is no variant %q", name)
+}
+
+// methods is the part of the service config that is the same for all: nothing, or a retryPolicy as gRFC A6 has it.
+func methods(o Options) string {
+	if !o.Retry {
+		return `"methodConfig": []`
+	}
+	return `"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.1s",
+		"backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}}]`
+}
+
+func roundRobin(o Options) string {
+	return `{"loadBalancingConfig": [{"round_robin": {}}], ` + methods(o) + `}`
+}
+
+// stock is grpc-go as its documentation has it.
+func stock(o Options) (*Target, error) {
+	return dial(fmt.Sprintf("dns:///%s.%s.svc.cluster.local:%d", o.Service, o.Namespace, Port), grpc.WithDefaultServiceConfig(roundRobin(o)))
+}
+
+// kube is kuberesolver as its README has it.
+func kube(o Options) (*Target, error) {
+	return dial(fmt.Sprintf("kubernetes:///%s.%s:%s", o.Service, o.Namespace, PortName),
+		grpc.WithDefaultServiceConfig(roundRobin(o)), grpc.WithResolvers(kuberesolver.NewBuilder(nil, "kubernetes")))
+}
+
+func dial(target string, opts ...grpc.DialOption) (*Target, error) {
+	conn, err := grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		return nil, err
+	}
+	return &Target{Conn: conn, Notes: func() []string { return nil }, Close: conn.Close}, nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/machine"
+	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
+)
+
+func run(ctx context.Context, args []string) (err error) {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	var chosen []scenario
+	for _, s := range scenarios() {
+		if o.only.MatchString(s.name) {
+			chosen = append(chosen, s)
+		}
+	}
+	if o.list {
+		for _, s := range chosen {
+			fmt.Printf("%-18s %s\n", s.name, s.title)
+		}
+		return nil
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("no scenario matches %q, -list names them; %w", o.only, errUsage)
+	}
+	c, err := open(ctx, o)
+	if c != nil {
+		defer func() { err = errors.Join(err, c.close(ctx)) }()
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.prepare(ctx); err != nil {
+		return err
+	}
+	section := c.section(ctx)
+	err = c.playAll(ctx, chosen, &section)
+	if perr := result.Text(os.Stdout, section); perr != nil || ctx.Err() != nil {
+		return errors.Join(err, perr)
+	}
+	if o.write != "" && err == nil {
+		err = c.writeDocument(section)
+	}
+	return err
+}
+
+// playAll plays one scenario after the other. One that fails does not take the others with it.
+func (c *cluster) playAll(ctx context.Context, chosen []scenario, section *result.Section) error {
+	var errs []error
+	table := result.Table{Head: head()}
+	for _, s := range chosen {
+		before := time.Now()
+		c.say("%s: %s", s.name, s.title)
+		st, err := c.play(ctx, s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+			c.say("%s went wrong: %v", s.name, err)
+		}
+		if ctx.Err() != nil {
+			errs = []error{errors.New("interrupted")}
+			break
+		}
+		rows := st.rows()
+		table.Rows = append(table.Rows, rows...)
+		for _, row := range rows {
+			c.say("  %s", strings.Join(row[1:], " | "))
+		}
+		for _, line := range st.remarks() {
+			c.say("  # %s", line)
+		}
+		load, _ := machine.Load()
+		c.say("%s: done in %s, load average %.1f", s.name, time.Since(before).Round(100*time.Millisecond), load)
+	}
+	section.Tables = []result.Table{table}
+	return errors.Join(errs...)
+}
+
+// remarks are what a reader of the progress wants to know beside the table.
+func (st *stage) remarks() []string {
+	var out []string
+	for _, v := range variants() {
+		r, ok := st.reports[v.Name]
+		if !ok {
+			continue
+		}
+		if r.Lag > 100*time.Millisecond {
+			out = append(out, fmt.Sprintf("%s: the client itself was late by up to %s", v.Name, r.Lag.Round(time.Millisecond)))
+		}
+		for _, m := range r.Errors {
+			out = append(out, v.Name+": "+m)
+		}
+		for _, m := range r.Notes {
+			out = append(out, v.Name+": "+m)
+		}
+		for _, s := range r.Streams {
+			if s.Broken() {
+				out = append(out, fmt.Sprintf("%s: stream on %s: %s %s", v.Name, s.Peer, s.Code, s.Message))
+			}
+		}
+	}
+	return out
+}
+
+func (c *cluster) section(ctx context.Context) result.Section {
+	s := result.Section{ID: "faults", Title: "faults, side by side"}
+	s.Where = machine.Describe().String() + "; " + c.title
+	describe := exec.CommandContext(ctx, "git", "-C", c.root, "describe", "--tags", "--always", "--dirty", "--abbrev=12")
+	if out, err := describe.Output(); err == nil {
+		s.Where += "; commit " + strings.TrimSpace(string(out))
+	}
+	s.Note("Each client makes %d calls a second (5 ms of work each, deadline %s, no retryPolicy unless said) from its own pod on node %s, all at "+
+		"the same time, and holds one stream on each pod.", c.rate, deadline, clientNode)
+	s.Note("Calls are counted from %s before the fault to the end of the scenario; p50 and p99 are those of all calls after the fault, failed ones "+
+		"included. %q is from the API server's word that a pod is ready.", baseline, head()[5])
+	s.Note("Names are answered by the lab's CoreDNS with kubeadm's Corefile, which does not cache the cluster's names, unless said. The 400 endpoints " +
+		"are addresses of one pod in EndpointSlices written by hand.")
+	return s
+}
+
+func (c *cluster) writeDocument(s result.Section) error {
+	old, err := os.ReadFile(c.write)
+	if err != nil {
+		return fmt.Errorf("-write: %w", err)
+	}
+	doc, err := result.Replace(string(old), s)
+	if err != nil {
+		return fmt.Errorf("-write %s: %w", c.write, err)
+	}
+	if err := os.WriteFile(c.write, []byte(doc), 0o644); err != nil {
+		return fmt.Errorf("-write: %w", err)
+	}
+	c.say("wrote %s", filepath.Base(c.write))
+	return nil
+}
