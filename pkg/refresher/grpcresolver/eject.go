@@ -1,0 +1,134 @@
+package grpcresolver
+
+import (
+	"time"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
+)
+
+// ejection is a hub's ejector and its clock. Guarded by hub.mu.
+type ejection struct {
+	ejector *policy.Ejector // nil when nothing is ever ejected
+	timer   *time.Timer     // set while a channel uses the hub and something is left to watch
+	// out are the IDs of the ejected members, empty while ejections are set aside.
+	// It is replaced, not written to.
+	out   map[uint64]struct{}
+	until map[uint64]time.Time
+	panic bool
+}
+
+func (e *ejection) init(h *hub) {
+	if c := h.nodes.Eject; c.Enabled() {
+		e.ejector = policy.NewEjector(c)
+		e.until = map[uint64]time.Time{}
+	}
+}
+
+// ejected are the IDs of the members that get no calls for now.
+func (h *hub) ejected() map[uint64]struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.eject.out
+}
+
+// trip has the endpoints evaluated soon. A call that ended badly says so on its
+// own path, where there is no time for more.
+func (h *hub) trip() {
+	if h.nodes.Eject.Enabled() && h.tripped.CompareAndSwap(false, true) {
+		go h.evaluate()
+	}
+}
+
+// evaluate ejects and returns endpoints, and says so to balancers and people.
+func (h *hub) evaluate() {
+	h.tripped.Store(false)
+	h.mu.Lock()
+	if len(h.balancers) == 0 {
+		// Nobody calls. What is ejected stays so until somebody does again.
+		h.eject.stop()
+		h.mu.Unlock()
+		return
+	}
+	changed, events := h.evaluateLocked(policy.Now())
+	balancers := make([]*balance, 0, len(h.balancers))
+	for b := range h.balancers {
+		balancers = append(balancers, b)
+	}
+	h.mu.Unlock()
+	for _, e := range events {
+		h.events.put(h.name, e)
+	}
+	if !changed {
+		return
+	}
+	for _, b := range balancers {
+		b.ejectionsChanged()
+	}
+}
+
+func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, events []endpoint.Event) {
+	nodes := make([]*policy.Node, 0, len(h.members))
+	by := make(map[*policy.Node]*member, len(h.members))
+	for _, m := range h.members {
+		if !m.held {
+			nodes = append(nodes, m.node)
+			by[m.node] = m
+		}
+	}
+	changes, next := h.eject.ejector.Evaluate(now, nodes)
+	for _, c := range changes {
+		m := by[c.Node]
+		if c.Ejected {
+			h.eject.until[m.id] = time.Now().Add(c.For)
+			events = append(events, endpoint.Ejected{Endpoint: m.ep, Reason: c.Reason, For: c.For})
+		} else {
+			events = append(events, endpoint.Returned{Endpoint: m.ep, Reason: c.Reason})
+		}
+	}
+	on, usable, size := h.eject.ejector.Panic()
+	if on != h.eject.panic {
+		h.eject.panic = on
+		events = append(events, endpoint.Panicked{On: on, Usable: usable, Size: size})
+	}
+	out := make(map[uint64]struct{})
+	for id := range h.eject.until {
+		m := h.members[id]
+		switch {
+		case m == nil || !h.eject.ejector.Ejected(m.node):
+			delete(h.eject.until, id)
+		case !on:
+			out[id] = struct{}{}
+		}
+	}
+	changed = len(changes) > 0 || len(out) != len(h.eject.out)
+	h.eject.out = out
+	h.eject.watch(h, next.Sub(now))
+	return changed, events
+}
+
+// watch calls evaluate again in time.
+func (e *ejection) watch(h *hub, in time.Duration) {
+	in = max(in, time.Millisecond)
+	if e.timer == nil {
+		e.timer = time.AfterFunc(in, h.evaluate)
+		return
+	}
+	e.timer.Reset(in)
+}
+
+func (e *ejection) stop() {
+	if e.timer != nil {
+		e.timer.Stop()
+		e.timer = nil
+	}
+}
+
+// ejectionsChanged makes a picker with, or without, those that were ejected.
+func (b *balance) ejectionsChanged() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.publishSoonLocked()
+	}
+}

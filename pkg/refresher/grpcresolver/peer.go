@@ -1,0 +1,116 @@
+package grpcresolver
+
+import (
+	"slices"
+
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
+)
+
+// peer is one member to one channel. Everything in it is guarded by balance.mu.
+type peer struct {
+	b *balance
+	view
+	addrs []resolver.Address // to dial; under HTTPS_PROXY not the member's own
+	slots []*slot
+	state connectivity.State // the best of the slots'
+	gone  bool               // removed: what ends is not made again
+
+	// since is when it became READY after it was new or could not be reached, 0
+	// before that. full means that it has its full share since then.
+	since policy.Nanos
+	full  bool
+}
+
+func newPeer(b *balance, m *member) *peer {
+	return &peer{b: b, view: view{m: m}, state: connectivity.Connecting}
+}
+
+// update makes the connections fit view and addrs.
+func (p *peer) update() {
+	if p.held {
+		p.retire()
+		p.b.hub.settle(p.m)
+		return
+	}
+	n := max(p.b.cfg.ConnectionsPerEndpoint, 1)
+	for len(p.slots) > n {
+		last := len(p.slots) - 1
+		p.slots[last].close()
+		p.slots = slices.Delete(p.slots, last, last+1)
+	}
+	for _, s := range p.slots {
+		s.setAddrs(p.addrs)
+	}
+	for len(p.slots) < n {
+		s := &slot{p: p, addrs: p.addrs, state: connectivity.Connecting}
+		p.slots = append(p.slots, s)
+		s.start()
+	}
+	p.assess()
+}
+
+// retire closes what is not READY: the peer is not dialled any more.
+func (p *peer) retire() {
+	p.slots = slices.DeleteFunc(p.slots, func(s *slot) bool {
+		if s.ready != nil {
+			return false
+		}
+		s.close()
+		return true
+	})
+	p.assess()
+}
+
+// mayDial reports whether a connection that ended is made again.
+func (p *peer) mayDial() bool { return !p.held && !p.gone }
+
+// close gives all connections back. Calls in flight go on.
+func (p *peer) close() {
+	p.gone = true
+	for _, s := range p.slots {
+		s.close()
+	}
+	p.slots = nil
+	if p.held {
+		p.b.hub.settle(p.m)
+	}
+}
+
+// assess works the state out again after a slot's changed.
+func (p *peer) assess() {
+	best := connectivity.TransientFailure
+	if len(p.slots) == 0 && !p.held && !p.gone {
+		best = connectivity.Connecting
+	}
+	for _, s := range p.slots {
+		if s.state == connectivity.Ready {
+			best = connectivity.Ready
+			break
+		}
+		if s.state == connectivity.Connecting {
+			best = connectivity.Connecting
+		}
+	}
+	switch {
+	case best == connectivity.Ready && p.since == 0:
+		p.since = policy.Now()
+	case best == connectivity.TransientFailure:
+		p.since, p.full = 0, false // it was away: it begins slowly again
+	}
+	p.state = best
+}
+
+// changed is called when a slot's state changed.
+func (p *peer) changed() {
+	p.assess()
+	if len(p.slots) > 0 && !p.mayDial() && p.state != connectivity.Ready {
+		p.retire()
+	}
+	if p.held {
+		p.b.hub.settle(p.m)
+	}
+	p.b.publishSoonLocked()
+}

@@ -1,0 +1,275 @@
+package grpcresolver
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
+)
+
+// choice is an endpoint that calls may go to.
+type choice struct {
+	m *member
+	// sc is its connection; with several of them, all are in more.
+	sc   balancer.SubConn
+	more []*conn
+}
+
+// picker chooses for calls. It is made anew whenever an endpoint comes or goes;
+// all that is learned is in the members' Nodes.
+type picker struct {
+	policy  policy.Picker
+	choices []choice
+	stream  policy.Nanos // a call of this length tells nothing about latency
+}
+
+// Pick is part of balancer.Picker. It takes no lock and allocates nothing but a
+// record for each call that is in flight at the same time.
+func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	now := policy.Now()
+	i := p.policy.Pick(now)
+	if i < 0 {
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	to := &p.choices[i]
+	c, ok := calls.Get().(*call)
+	if !ok {
+		c = newCall()
+	}
+	sc := to.sc
+	if to.more != nil {
+		c.on = leastBusy(to.more)
+		c.on.inFlight.Add(1)
+		sc = c.on.sc
+	}
+	c.m, c.start, c.least = to.m, now, 0
+	if isStream(info.Ctx) {
+		c.least = p.stream
+	}
+	c.live.Store(true)
+	to.m.node.Begin(now)
+	return balancer.PickResult{SubConn: sc, Done: c.finish}, nil
+}
+
+// leastBusy spreads an endpoint's calls over its connections: servers allow each
+// so many streams at a time (often 100, RFC 9113 section 6.5.2).
+func leastBusy(conns []*conn) *conn {
+	best, least := conns[0], conns[0].inFlight.Load()
+	for _, c := range conns[1:] {
+		if n := c.inFlight.Load(); n < least {
+			best, least = c, n
+		}
+	}
+	return best
+}
+
+// call is the record of a call in flight. Records are used again.
+type call struct {
+	// finish is done, bound once.
+	finish func(balancer.DoneInfo)
+	m      *member
+	on     *conn // nil where an endpoint has one connection
+	start  policy.Nanos
+	least  policy.Nanos // the length that the call counts with at least
+	live   atomic.Bool  // between Pick and Done
+}
+
+var calls sync.Pool // of *call
+
+func newCall() *call {
+	c := &call{}
+	c.finish = c.done
+	return c
+}
+
+// done takes the end of the call. gRPC says it once for each pick; a policy above
+// this one that says it again must not end somebody else's call.
+func (c *call) done(info balancer.DoneInfo) {
+	if !c.live.CompareAndSwap(true, false) {
+		return
+	}
+	m, start, least := c.m, c.start, c.least
+	if c.on != nil {
+		c.on.inFlight.Add(-1)
+	}
+	c.m, c.on = nil, nil
+	calls.Put(c)
+	now := policy.Now()
+	o := outcome(info)
+	if o == policy.Success {
+		now = max(now, start+least)
+		if !m.called.Load() && m.called.CompareAndSwap(false, true) {
+			m.hub.firstCall(m)
+		}
+	}
+	if m.node.End(start, now, o) {
+		m.hub.trip()
+	}
+}
+
+// waitPicker lets calls wait until a connection is there.
+type waitPicker struct{}
+
+func (waitPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+}
+
+// errPicker fails calls, but for those that wait for ready.
+type errPicker struct{ why func() error }
+
+func (p errPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{}, p.why()
+}
+
+// Making a picker takes time in the number of endpoints. While many connections
+// come up at once, gRPC gets a new one at most after so many times what making it
+// costs, and not later than maxWait.
+const (
+	publishShare = 20
+	maxWait      = 20 * time.Millisecond
+)
+
+// publishSoonLocked tells gRPC what changed, at once when the last time is long
+// enough ago.
+func (b *balance) publishSoonLocked() {
+	if b.publishTimer != nil {
+		return
+	}
+	wait := min(publishShare*b.cost, maxWait) - time.Since(b.published)
+	if wait <= 0 {
+		b.publishLocked()
+		return
+	}
+	b.publishTimer = time.AfterFunc(wait, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.closed && b.publishTimer != nil {
+			b.publishLocked()
+		}
+	})
+}
+
+// publishLocked tells gRPC what the state is and how to choose.
+func (b *balance) publishLocked() {
+	if b.publishTimer != nil {
+		b.publishTimer.Stop()
+		b.publishTimer = nil
+	}
+	if b.closed {
+		return
+	}
+	began := time.Now()
+	state, p := b.pickLocked()
+	b.published = time.Now()
+	b.cost = b.published.Sub(began)
+	if state == connectivity.Connecting && b.told == state && b.waiting {
+		return // calls wait already
+	}
+	b.told, b.waiting = state, state == connectivity.Connecting
+	b.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: p})
+}
+
+// pickLocked makes the picker of the best endpoints that there are.
+func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
+	var count [connectivity.Shutdown + 1]int
+	believed, held := 0, 0
+	for _, p := range b.order {
+		if p.held {
+			if p.state == connectivity.Ready {
+				held++
+			}
+			continue
+		}
+		believed++
+		count[p.state]++
+	}
+	isHeld := func(p *peer) bool { return p.held }
+	isBelieved := func(p *peer) bool { return !p.held }
+	switch {
+	case count[connectivity.Ready] > 0:
+		now := policy.Now()
+		b.rampLocked(believed, now)
+		out := b.hub.ejected()
+		if len(out) > 0 {
+			usable := func(p *peer) bool { _, is := out[p.m.id]; return !p.held && !is }
+			if picker := b.pickerLocked(b.order, usable, now); len(picker.choices) > 0 {
+				return connectivity.Ready, picker
+			}
+		}
+		return connectivity.Ready, b.pickerLocked(b.order, isBelieved, now)
+	case held > 0:
+		return connectivity.Ready, b.pickerLocked(b.order, isHeld, policy.Now())
+	case len(b.lingering) > 0:
+		if picker := b.pickerLocked(b.lingering, func(*peer) bool { return true }, policy.Now()); len(picker.choices) > 0 {
+			return connectivity.Ready, picker
+		}
+	}
+	if count[connectivity.Connecting] > 0 {
+		return connectivity.Connecting, waitPicker{}
+	}
+	return connectivity.TransientFailure, errPicker{b.unreachableLocked(believed)}
+}
+
+// rampLocked skips the slow start while most of the endpoints are new: after a
+// start or a full rollout there is nobody to take their share meanwhile.
+func (b *balance) rampLocked(believed int, now policy.Nanos) {
+	fresh := 0
+	ramps := func(p *peer) bool {
+		return !p.held && !p.full && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart)
+	}
+	for _, p := range b.order {
+		// Those that just came count, whether or not they have their full share.
+		if !p.held && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart) {
+			fresh++
+		}
+	}
+	if fresh*2 <= believed {
+		return
+	}
+	for _, p := range b.order {
+		if ramps(p) && p.state == connectivity.Ready {
+			p.full = true
+		}
+	}
+}
+
+// pickerLocked makes a picker of the READY peers that use takes.
+func (b *balance) pickerLocked(peers []*peer, use func(*peer) bool, now policy.Nanos) *picker {
+	candidates := make([]policy.Candidate, 0, len(peers))
+	choices := make([]choice, 0, len(peers))
+	for _, p := range peers {
+		if p.state != connectivity.Ready || !use(p) {
+			continue
+		}
+		c := policy.Candidate{Node: p.m.node, Weight: p.weight}
+		if !p.full {
+			c.Since = p.since
+		}
+		candidates = append(candidates, c)
+		choices = append(choices, p.choice())
+	}
+	return &picker{
+		policy: b.policy.NewPicker(candidates, now), choices: choices,
+		stream: policy.Nanos(b.cfg.LongCall + time.Second),
+	}
+}
+
+// choice is a READY peer as the picker needs it.
+func (p *peer) choice() choice {
+	c := choice{m: p.m}
+	for _, s := range p.slots {
+		switch {
+		case s.ready == nil:
+			continue
+		case len(p.slots) == 1:
+			c.sc = s.ready.sc
+		default:
+			c.more = append(c.more, s.ready)
+		}
+	}
+	return c
+}
