@@ -38,24 +38,24 @@ func TestAddresses(t *testing.T) {
 		w.want("10.0.0.1:6565 10.0.0.2:6565")
 		set := w.sets()[0]
 		if set.Source != "dns" || set.Authoritative || set.Verified || set.TTL != dnstest.TTL*time.Second || set.Bytes == 0 || set.At.IsZero() {
-			t.Errorf("set %+v", set)
+			w.t.Errorf("set %+v", set)
 		}
 		want := []string{
 			"udp A square.default.default.svc.cluster.local.", "udp A square.default.svc.cluster.local.", "udp SRV square.default.svc.cluster.local.",
 		}
 		if got := w.asked(); !slices.Equal(got, want) {
-			t.Errorf("asked %q, want %q", got, want)
+			w.t.Errorf("asked %q, want %q", got, want)
 		}
 		w.after(5 * time.Second)
 		w.wantOutcomes("ok", "unchanged")
 		if got, want := w.asked(), []string{"udp A square.default.svc.cluster.local."}; !slices.Equal(got, want) {
-			t.Errorf("then asked %q, want the pinned name alone: %q", got, want)
+			w.t.Errorf("then asked %q, want the pinned name alone: %q", got, want)
 		}
 		w.zone.Remove(square).Headless(square, "grpc", 6565, ips("10.0.0.3")...)
 		w.after(5 * time.Second)
 		w.want("10.0.0.3:6565")
 		if n := len(w.sets()); n != 3 {
-			t.Errorf("%d updates, want one for each look", n)
+			w.t.Errorf("%d updates, want one for each look", n)
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestNames(t *testing.T) {
 					}
 				}
 				if !slices.Equal(got, c.asked) {
-					t.Errorf("asked %q, want %q", got, c.asked)
+					w.t.Errorf("asked %q, want %q", got, c.asked)
 				}
 			})
 		})
@@ -220,17 +220,17 @@ func TestErrors(t *testing.T) {
 				w.after(40 * time.Second)
 				outcomes := w.outcomes()
 				if outcomes[1] != string(c.outcome) {
-					t.Fatalf("outcomes %v", outcomes)
+					w.t.Fatalf("outcomes %v", outcomes)
 				}
 				w.want("10.0.0.1:1")
 				err := w.errs()[0]
 				if !strings.Contains(err.Error(), c.text) || !strings.HasPrefix(err.Error(), "look up square.default.svc.cluster.local: ") {
-					t.Errorf("error %q lacks %q", err, c.text)
+					w.t.Errorf("error %q lacks %q", err, c.text)
 				}
 				w.net.Serve(server1, w.zone)
 				w.after(40 * time.Second)
 				if last := w.outcomes()[len(w.outcomes())-1]; last != "unchanged" {
-					t.Errorf("after the trouble: %v", w.outcomes())
+					w.t.Errorf("after the trouble: %v", w.outcomes())
 				}
 			})
 		})
@@ -242,7 +242,7 @@ func TestEmptyAnswers(t *testing.T) {
 		w.start("square:1")
 		w.want("NXDOMAIN")
 		if set := w.sets()[0]; set.Authoritative {
-			t.Error("a DNS answer is not authoritative")
+			w.t.Error("a DNS answer is not authoritative")
 		}
 		w.zone.Add(square + " 30 IN TXT x")
 		w.after(5 * time.Second)
@@ -323,7 +323,7 @@ func TestServers(t *testing.T) {
 			servers(w)
 			w.after(10 * time.Second)
 			if got, want := servers(w), []string{server1, server1}; !slices.Equal(got, want) {
-				t.Errorf("asked %v, want %v", got, want)
+				w.t.Errorf("asked %v, want %v", got, want)
 			}
 		})
 	})
@@ -334,7 +334,7 @@ func TestServers(t *testing.T) {
 			servers(w)
 			w.after(10 * time.Second)
 			if got, want := servers(w), []string{server2, server1}; !slices.Equal(got, want) {
-				t.Errorf("asked %v, want %v", got, want)
+				w.t.Errorf("asked %v, want %v", got, want)
 			}
 		})
 	})
@@ -350,7 +350,7 @@ func TestServers(t *testing.T) {
 			servers(w)
 			w.after(5*time.Second + 8*time.Second)
 			if got, want := servers(w), []string{server1, server2, server1, server2}; !slices.Equal(got, want) {
-				t.Errorf("asked %v, want %v", got, want)
+				w.t.Errorf("asked %v, want %v", got, want)
 			}
 			w.wantOutcomes("ok", "timeout")
 		})
@@ -364,7 +364,7 @@ func TestServers(t *testing.T) {
 			servers(w)
 			w.after(5 * time.Second)
 			if got, want := servers(w), []string{server1}; !slices.Equal(got, want) {
-				t.Errorf("asked %v, want %v", got, want)
+				w.t.Errorf("asked %v, want %v", got, want)
 			}
 			w.wantOutcomes("ok", "servfail")
 		})
@@ -375,7 +375,7 @@ func TestServers(t *testing.T) {
 			w.start("square:1")
 			for _, q := range w.asked() {
 				if !strings.HasPrefix(q, "tcp ") {
-					t.Errorf("asked %s", q)
+					w.t.Errorf("asked %s", q)
 				}
 			}
 		})
@@ -405,10 +405,10 @@ func TestResolvConfChanges(t *testing.T) {
 		w.after(5 * time.Second)
 		w.want("10.0.0.3:1")
 		if got := w.warnings(); len(got) != 1 || !strings.Contains(got[0], `"nonsense" is no IP address`) {
-			t.Errorf("warnings %q", got)
+			w.t.Errorf("warnings %q", got)
 		}
 		if err := os.Remove(w.conf); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		w.after(5 * time.Second)
 		w.wantOutcomes("ok", "ok", "ok", "unchanged")
@@ -421,7 +421,7 @@ func TestNoResolvConf(t *testing.T) {
 		w.start("square:1")
 		w.wantOutcomes("noserver")
 		if text := w.errs()[0].Error(); !strings.Contains(text, "refresh://SERVER/NAME:PORT") {
-			t.Errorf("error %q does not say what to do", text)
+			w.t.Errorf("error %q does not say what to do", text)
 		}
 	})
 	inBubble(t, func(w *world) {
@@ -444,21 +444,21 @@ func TestLargeAnswers(t *testing.T) {
 		w.zone.Headless(square, "grpc", 1, many(300)...)
 		w.start("square:1")
 		if n := len(w.sets()[0].Endpoints); n != 300 {
-			t.Fatalf("%d endpoints", n)
+			w.t.Fatalf("%d endpoints", n)
 		}
 		if got := w.asked(); !slices.Contains(got, "udp A "+square) || !slices.Contains(got, "tcp A "+square) {
-			t.Errorf("asked %q", got)
+			w.t.Errorf("asked %q", got)
 		}
 		w.after(6 * time.Second)
 		if got, want := w.asked(), []string{"tcp A " + square}; !slices.Equal(got, want) {
-			t.Errorf("asked %q, want TCP at once", got)
+			w.t.Errorf("asked %q, want TCP at once", got)
 		}
 		w.zone.Remove(square).Headless(square, "grpc", 1, many(3)...)
 		w.after(10 * time.Second)
 		w.asked()
 		w.after(5 * time.Second)
 		if got, want := w.asked(), []string{"udp A " + square}; !slices.Equal(got, want) {
-			t.Errorf("asked %q, want UDP again", got)
+			w.t.Errorf("asked %q, want UDP again", got)
 		}
 	})
 }
@@ -485,18 +485,18 @@ func TestNoTCP(t *testing.T) {
 		})
 		w.start("square:1")
 		if n := len(w.sets()[0].Endpoints); n < 20 || n > 80 {
-			t.Errorf("%d endpoints", n)
+			w.t.Errorf("%d endpoints", n)
 		}
 		if got := w.warnings(); len(got) != 1 || !strings.Contains(got[0], "allow TCP port 53") {
-			t.Errorf("warnings %q", got)
+			w.t.Errorf("warnings %q", got)
 		}
 		w.after(15 * time.Second)
 		if got := w.outcomes(); got[0] != "ok" || slices.Contains(got[1:], "ok") || !slices.Contains(got, "truncated") {
-			t.Errorf("outcomes %v", got)
+			w.t.Errorf("outcomes %v", got)
 		}
 		last := w.errs()[len(w.errs())-1]
 		if !strings.Contains(last.Error(), "TCP port 53") {
-			t.Errorf("error %q", last)
+			w.t.Errorf("error %q", last)
 		}
 	})
 }
@@ -511,14 +511,14 @@ func TestFixedTargets(t *testing.T) {
 				w.want(want)
 				w.after(time.Hour)
 				if n := len(w.sets()); n != 1 {
-					t.Errorf("%d updates", n)
+					w.t.Errorf("%d updates", n)
 				}
 				w.ask(endpoint.Question{Verify: true})
 				if sets := w.sets(); len(sets) != 2 || !sets[1].Verified || !sets[0].Authoritative {
-					t.Errorf("updates %+v", sets)
+					w.t.Errorf("updates %+v", sets)
 				}
 				if got := w.asked(); got != nil {
-					t.Errorf("asked %v", got)
+					w.t.Errorf("asked %v", got)
 				}
 			})
 		})
