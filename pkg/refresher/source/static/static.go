@@ -73,36 +73,52 @@ func (s *Source) Open(endpoint.Target) (endpoint.Source, error) {
 }
 
 // Set makes these all the endpoints, for good and at once: the Set is
-// authoritative. It keeps no reference to the slice.
+// authoritative. The same ones again are no news, unless there was a Fail
+// between. It keeps no reference to the slice.
 func (s *Source) Set(endpoints ...endpoint.Endpoint) {
-	s.Tell(endpoint.Set{Endpoints: slices.Clone(endpoints), Authoritative: true})
+	set := filled(endpoint.Set{Endpoints: slices.Clone(endpoints), Authoritative: true})
+	s.say(func(n *news) bool {
+		if n.seq > 0 && n.err == nil && n.set.Authoritative && n.set.Source == set.Source &&
+			slices.EqualFunc(n.set.Endpoints, set.Endpoints, endpoint.Endpoint.Equal) {
+			return false
+		}
+		n.set, n.err = set, nil
+		return true
+	})
 }
 
 // Tell hands over any Set, for tests of what is made of it: one that is not
-// authoritative, say, and empty because of an NXDOMAIN. Source and At are filled
-// in where they are zero. Nobody may write to its slices afterwards.
+// authoritative, say, and empty because of an NXDOMAIN. Unlike Set it tells the
+// same again, as a source that looks does. Source and At are filled in where
+// they are zero. Nobody may write to its slices afterwards.
 func (s *Source) Tell(set endpoint.Set) {
+	set = filled(set)
+	s.say(func(n *news) bool { n.set, n.err = set, nil; return true })
+}
+
+func filled(set endpoint.Set) endpoint.Set {
 	if set.Source == "" {
 		set.Source = Name
 	}
 	if set.At.IsZero() {
 		set.At = time.Now()
 	}
-	set = set.Normalize()
-	s.say(func(n *news) { n.set, n.err = set, nil })
+	return set.Normalize()
 }
 
 // Fail says that looking failed, as a source does that looks somewhere. err must
 // not be nil. Clients that open later are told the last Set, then err.
 func (s *Source) Fail(err error) {
-	s.say(func(n *news) { n.err = err })
+	s.say(func(n *news) bool { n.err = err; return true })
 }
 
-// say notes what is new and wakes all that run.
-func (s *Source) say(change func(*news)) {
+// say notes what is new, if it is, and wakes all that run.
+func (s *Source) say(change func(*news) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	change(&s.now)
+	if !change(&s.now) {
+		return
+	}
 	s.now.seq++
 	for o := range s.open {
 		o.signal()
