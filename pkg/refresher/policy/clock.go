@@ -28,13 +28,6 @@ const tickBits = 20
 
 func ticks(n Nanos) uint32 { return uint32(n >> tickBits) }
 
-// ticksOf rounds a duration up to ticks.
-func ticksOf(d time.Duration) uint32 {
-	const most = 1 << 31
-	t := (int64(d) + 1<<tickBits - 1) >> tickBits
-	return uint32(min(max(t, 0), most-1))
-}
-
 // since is the time from an earlier tick to a later one, 0 when the order is
 // the other way round: the goroutines that read the clock do not report in the
 // order in which they read it.

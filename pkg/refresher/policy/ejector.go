@@ -136,7 +136,7 @@ func (e *Ejector) release(now Nanos, nodes []*Node, changes []EjectChange, eject
 			r.ejected = false
 			// The interval's counts are from before the ejection.
 			r.good, r.all = verdicts(n)
-			n.reset()
+			n.reset(ticks(now))
 			changes = append(changes, EjectChange{Node: n, Reason: "its ejection is over"})
 			ejected--
 		}

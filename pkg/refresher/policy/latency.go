@@ -9,7 +9,10 @@ func high(w uint64) float32           { return math.Float32frombits(uint32(w >> 
 
 // decay is what is left of a value after so many ticks.
 func (n *Node) decay(ticks uint32) float32 {
-	return pow2neg(float32(ticks) * math.Float32frombits(n.rate.Load()))
+	if ticks == 0 {
+		return 1
+	}
+	return pow2neg(float32(ticks) * rateOf(n.tuning.Load()))
 }
 
 // sample takes a latency in. The rule is that of Finagle's peak EWMA: a latency
@@ -116,7 +119,7 @@ func (n *Node) faults(w uint64, t uint32) float32 {
 func (n *Node) load(now Nanos, scale float32) (latency, factor float32) {
 	w := n.latency.Load()
 	t := ticks(now)
-	young, long := n.busy(now)
+	young, older := n.busy(now)
 	if w != 0 {
 		from := uint32(w)
 		if young > 0 {
@@ -124,18 +127,18 @@ func (n *Node) load(now Nanos, scale float32) (latency, factor float32) {
 		}
 		latency = high(w) * n.decay(since(t, from))
 	}
-	return latency, n.requests(young, long, scale, t)
+	return latency, n.requests(young, older, scale, t)
 }
 
 // requests is the load in calls: those in flight and the one to come, per
 // weight, and what failures make of it. Long streams count little, and in all at
 // most as much again: a hundred idle streams on each old endpoint would
 // otherwise send every other call to a new one.
-func (n *Node) requests(young, long int32, scale float32, t uint32) float32 {
+func (n *Node) requests(young, older int32, scale float32, t uint32) float32 {
 	r := float32(young)*scale + 1
-	if long > 0 {
+	if older > 0 {
 		const many = 64
-		r += r * float32(min(long, many)) * (1.0 / many)
+		r += r * float32(min(older, many)) * (1.0 / many)
 	}
 	if w := n.fault.Load(); w != 0 {
 		r *= n.faults(w, t)

@@ -74,14 +74,14 @@ func (p *leastPicker) Pick(now Nanos) int {
 			j, b = k, c
 		}
 	}
-	if p.ramp.active(now) && p.ramp.refuses(i, now, uint32(p.draw.bits())) && !p.ramp.refuses(j, now, uint32(p.draw.bits())) {
-		return j
+	if p.ramp.active(now) {
+		return p.ramp.settle(i, j, now, &p.draw)
 	}
 	return i
 }
 
 func (p *leastPicker) requests(i int, now Nanos) float32 {
 	n := p.nodes[i]
-	young, long := n.busy(now)
-	return n.requests(young+long, 0, p.draw.scaleOf(i), ticks(now))
+	young, older := n.busy(now)
+	return n.requests(young+older, 0, p.draw.scaleOf(i), ticks(now))
 }

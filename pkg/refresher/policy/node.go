@@ -40,31 +40,36 @@ func (c NodeConfig) Validate() error {
 // the set. Its methods may be called by several goroutines at once; none blocks
 // or allocates.
 //
-// It is two cache lines in an allocation of its own size class, so that two
-// Nodes share none: the first is all that a pick or a call that ends well
-// touches.
+// What a pick and a call that ends well touch fills one cache line, in an
+// allocation of its own size class, so that two Nodes share none; the rest lies
+// elsewhere, so that the lines of 10,000 Nodes lie side by side.
 type Node struct {
-	young     [2]atomic.Uint64 // calls in flight by generation: see inflight.go
-	long      atomic.Int32     // calls in flight that are older
-	begun     atomic.Uint32    // about when a call began last, in ticks
-	latency   atomic.Uint64    // float32 of ns, and the tick it is of; 0 before the first
-	fault     atomic.Uint64    // float32 of the failure score, and the tick it is of; 0 is healthy
-	streak    atomic.Uint32    // see streak.go
-	rate      atomic.Uint32    // bits of the float32 rate(Decay)
-	longTicks atomic.Uint32    // LongCall
-	limits    atomic.Uint32    // ConsecutiveFailures, ConsecutiveTimeouts << 16
-	succeeded atomic.Uint64
+	slots      [2]atomic.Uint64 // calls by generation: see inflight.go
+	generation atomic.Uint32    // the latest
+	older      atomic.Int32     // calls in flight that are older
+	ended      atomic.Uint64    // calls that ended and are in no slot
+	latency    atomic.Uint64    // float32 of ns, and the tick it is of; 0 before the first
+	fault      atomic.Uint64    // float32 of the failure score, and the tick it is of; 0 is healthy
+	begun      atomic.Uint32    // about when a call began last, in ticks
+	tuning     atomic.Uint32    // see tune
+	*seldom
+}
 
-	other  [outcomes - 1]atomic.Uint64 // counts of Failed and those after it
-	silent atomic.Int64                // Nanos at which the first call of the row of time-outs began
-	dead   atomic.Int64                // EjectConfig.SilentFor
-	_      [16]byte
+// seldom is what only calls that end badly touch.
+type seldom struct {
+	other   [outcomes - 1]atomic.Uint64 // counts of Failed and those after it
+	silent  atomic.Int64                // Nanos at which the first call of the row of time-outs began
+	dead    atomic.Int64                // EjectConfig.SilentFor
+	limits  atomic.Uint32               // ConsecutiveFailures, ConsecutiveTimeouts << 16
+	streak  atomic.Uint32               // see streak.go
+	turning atomic.Int32                // goroutines that move calls from slots to the older ones now
+	turns   atomic.Uint32               // how often that was done
 }
 
 // NewNode returns the Node of an endpoint about which nothing is known. It does
 // not validate cfg; zero fields take their defaults.
 func NewNode(cfg NodeConfig) *Node {
-	n := new(Node)
+	n := &Node{seldom: new(seldom)}
 	n.Configure(cfg)
 	return n
 }
@@ -79,11 +84,23 @@ func (n *Node) Configure(cfg NodeConfig) {
 	if cfg.LongCall <= 0 {
 		cfg.LongCall = def.LongCall
 	}
-	n.rate.Store(math.Float32bits(rate(cfg.Decay)))
-	n.longTicks.Store(ticksOf(cfg.LongCall))
+	n.tuning.Store(tune(cfg.Decay, cfg.LongCall))
 	n.limits.Store(uint32(clampStreak(cfg.Eject.ConsecutiveFailures)) | uint32(clampStreak(cfg.Eject.ConsecutiveTimeouts))<<16)
 	n.dead.Store(int64(cfg.Eject.SilentFor))
 }
+
+// tune packs the rate of decay and LongCall into a word: the upper half of a
+// float32, which is 0.4% exact, and units of 2^26 ns, 67 ms, rounded up.
+func tune(decay, long time.Duration) uint32 {
+	const units = 1<<16 - 1
+	l := min((int64(long)+1<<longBits-1)>>longBits, units)
+	return math.Float32bits(rate(decay))&^units | uint32(l)
+}
+
+const longBits = 26
+
+func rateOf(tuning uint32) float32 { return math.Float32frombits(tuning &^ 0xffff) }
+func longCall(tuning uint32) Nanos { return Nanos(tuning&0xffff) << longBits }
 
 // Begin says that a call began.
 func (n *Node) Begin(now Nanos) {
@@ -105,15 +122,13 @@ func (n *Node) End(start, now Nanos, o Outcome) (trip bool) {
 	if o != Success {
 		return n.endedBadly(start, now, o)
 	}
-	n.succeeded.Add(1)
-	if took := now - start; uint32(min(took>>tickBits, math.MaxInt32)) <= n.longTicks.Load() {
+	if took := now - start; took <= longCall(n.tuning.Load()) {
 		n.sample(took, ticks(now))
 	}
-	// Loads are free where a store would take the cache line from others.
-	if n.streak.Load() != 0 {
-		n.streak.Store(0)
-	}
+	// A load is free where a store would take the cache line from others. Without
+	// a failure score there is no row of failures either.
 	if n.fault.Load() != 0 {
+		n.streak.Store(0)
 		n.forgive(ticks(now))
 	}
 	return false
@@ -130,7 +145,7 @@ func (n *Node) endedBadly(start, now Nanos, o Outcome) (trip bool) {
 	}
 	t := ticks(now)
 	took := now - start
-	if o != TimedOut && took>>tickBits > Nanos(n.longTicks.Load()) {
+	if o != TimedOut && took > longCall(n.tuning.Load()) {
 		took = 0 // a stream broke: its age is no latency
 	}
 	n.raise(took, t, o == TimedOut)
@@ -160,10 +175,7 @@ type NodeStats struct {
 
 // Stats returns what is known.
 func (n *Node) Stats() NodeStats {
-	total, long := n.inFlight()
 	s := NodeStats{
-		InFlight: total, Long: long,
-		Succeeded:  n.succeeded.Load(),
 		Failed:     n.other[Failed-1].Load(),
 		Overloaded: n.other[Overloaded-1].Load(),
 		TimedOut:   n.other[TimedOut-1].Load(),
@@ -171,7 +183,11 @@ func (n *Node) Stats() NodeStats {
 		EWMA:       time.Duration(high(n.latency.Load())),
 		Faults:     float64(high(n.fault.Load())),
 	}
-	s.Started = uint64(total) + s.Succeeded + s.Failed + s.Overloaded + s.TimedOut + s.Neutral
+	// Each call was counted as ended before it was counted as one of these.
+	var ended uint64
+	ended, s.InFlight, s.Long = n.counts()
+	s.Started = ended + uint64(s.InFlight)
+	s.Succeeded = ended - min(ended, s.Failed+s.Overloaded+s.TimedOut+s.Neutral)
 	s.Failures, s.Timeouts, _ = unpackStreak(n.streak.Load())
 	return s
 }

@@ -56,11 +56,12 @@ func (p *peakPicker) Pick(now Nanos) int {
 	if a == 0 || b == 0 {
 		a, b = 1, 1
 	}
+	k := i
 	if b*fb < a*fa {
-		i, j = j, i
+		k = j
 	}
-	if p.ramp.active(now) && p.ramp.refuses(i, now, uint32(p.draw.bits())) && !p.ramp.refuses(j, now, uint32(p.draw.bits())) {
-		return j
+	if p.ramp.active(now) {
+		return p.ramp.settle(k, i+j-k, now, &p.draw)
 	}
-	return i
+	return k
 }

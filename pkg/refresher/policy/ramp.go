@@ -52,3 +52,12 @@ func (r *ramp) refuses(i int, now Nanos, random uint32) bool {
 	share := max(float64(age)/float64(r.length), leastRamp)
 	return float64(random) >= share*(1<<32)
 }
+
+// settle returns the winner of a draw, or the other one when the winner gives
+// this pick away and the other would take it.
+func (r *ramp) settle(winner, other int, now Nanos, d *draw) int {
+	if r.refuses(winner, now, uint32(d.bits())) && !r.refuses(other, now, uint32(d.bits())) {
+		return other
+	}
+	return winner
+}

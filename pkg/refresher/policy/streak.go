@@ -53,4 +53,8 @@ func (n *Node) silentTooLong(timeouts int, onProbation bool, now Nanos) bool {
 }
 
 // reset begins a new row, after which, on probation, one failure is enough.
-func (n *Node) reset() { n.streak.Store(probation) }
+func (n *Node) reset(t uint32) {
+	n.streak.Store(probation)
+	// A success that finds no failure score does not look at the row.
+	n.fault.CompareAndSwap(0, pack(faultHealed, t))
+}

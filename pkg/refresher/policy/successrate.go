@@ -8,8 +8,8 @@ import (
 // verdicts are the calls that said something about the endpoint, and those of
 // them that went well.
 func verdicts(n *Node) (good, all uint64) {
-	good = n.succeeded.Load()
-	return good, good + n.other[Failed-1].Load() + n.other[Overloaded-1].Load() + n.other[TimedOut-1].Load()
+	s := n.Stats()
+	return s.Succeeded, s.Succeeded + s.Failed + s.Overloaded + s.TimedOut
 }
 
 // outlier is a Node with a success rate far below the others'.
@@ -38,11 +38,11 @@ func (e *Ejector) outliers(nodes []*Node) []outlier {
 	for _, n := range nodes {
 		r := e.records[n]
 		good, all := verdicts(n)
-		good, all = good-r.good, all-r.all
+		good, all = good-min(good, r.good), all-min(all, r.all)
 		if r.ejected || all == 0 || all < uint64(e.cfg.SuccessRateVolume) {
 			continue
 		}
-		h := host{n, float64(good) / float64(all)}
+		h := host{n, min(float64(good)/float64(all), 1)}
 		hosts, sum = append(hosts, h), sum+h.rate
 	}
 	if len(hosts) == 0 || len(hosts) < e.cfg.SuccessRateHosts {
