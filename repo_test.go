@@ -121,7 +121,6 @@ var importRules = []laws.Rule{
 // leaves the list in the commit that creates it.
 var pendingPackages = []string{
 	"./internal/daemon",
-	"./pkg/refresher",
 	"./pkg/refresher/sidecar",
 	"./pkg/refresher/source/auto",
 	"./pkg/refresher/source/kube",

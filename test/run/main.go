@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	all := allSteps(s)
 	if *list {
 		for _, s := range all {
-			fmt.Fprintf(stdout, "%-12s %s\n", s.name, s.about)
+			fmt.Fprintf(stdout, "%-13s %s\n", s.name, s.about)
 		}
 		return exitOK
 	}
