@@ -102,7 +102,7 @@ func (w *step) empty(set endpoint.Set) {
 
 // confirmed reports whether the answer, which lacks too many, may be believed
 // because an earlier one lacked the same.
-func (w *step) confirmed(set endpoint.Set, missing []uint64, restored, base int) bool {
+func (w *step) confirmed(set endpoint.Set, missing []Member, restored, base int) bool {
 	d := &w.s.doubt
 	if !d.on || d.partial.IsZero() || restored > 0 || len(missing) != w.s.held {
 		return false // missing holds at least those Held that are not restored
@@ -119,7 +119,7 @@ func (w *step) confirmed(set endpoint.Set, missing []uint64, restored, base int)
 }
 
 // hold goes on doubting, or begins to.
-func (w *step) hold(missing []uint64, restored, base, after int) {
+func (w *step) hold(missing []Member, restored, base, after int) {
 	held := w.s.held
 	d := w.begin(base)
 	switch {
@@ -137,7 +137,7 @@ func (w *step) hold(missing []uint64, restored, base, after int) {
 }
 
 // undoubted ends a doubt, if there was one, with an answer that is believed.
-func (w *step) undoubted(missing []uint64, restored, base, after int, believe bool) {
+func (w *step) undoubted(missing []Member, restored, base, after int, believe bool) {
 	d := &w.s.doubt
 	if !d.on {
 		return

@@ -185,11 +185,12 @@ func (w *step) listed(set endpoint.Set, wanted []endpoint.Endpoint, believe bool
 	} else {
 		w.undoubted(missing, j.restored, base, len(wanted), believe)
 	}
-	for _, id := range missing {
-		if beyond {
-			edits = append(edits, edit{id: id, kind: hold})
-		} else {
-			edits = append(edits, edit{id: id, kind: drop})
+	for _, m := range missing {
+		switch {
+		case !beyond:
+			edits = append(edits, edit{id: m.ID, kind: drop})
+		case m.Standing == Believed:
+			edits = append(edits, edit{id: m.ID, kind: hold})
 		}
 	}
 	w.apply(edits)
@@ -216,7 +217,7 @@ func emptyReason(set endpoint.Set) string {
 
 // triage splits members that the answer lacks into those that the guard may doubt
 // and those that go whatever it thinks.
-func (w *step) triage(missing []int, set endpoint.Set) (doubtful, gone []uint64) {
+func (w *step) triage(missing []int, set endpoint.Set) (doubtful []Member, gone []uint64) {
 	if len(missing) == 0 {
 		return nil, nil
 	}
@@ -232,7 +233,7 @@ func (w *step) triage(missing []int, set endpoint.Set) (doubtful, gone []uint64)
 		if _, terminating := byAddr.Find(ending, m.Endpoint); terminating || w.isAway(m.ID) {
 			gone = append(gone, m.ID)
 		} else {
-			doubtful = append(doubtful, m.ID)
+			doubtful = append(doubtful, m)
 		}
 	}
 	return doubtful, gone
