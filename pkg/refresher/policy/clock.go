@@ -20,11 +20,11 @@ func (n Nanos) Add(d time.Duration) Nanos { return n + Nanos(d) }
 // Sub returns the time from o to n.
 func (n Nanos) Sub(o Nanos) time.Duration { return time.Duration(n - o) }
 
-// A tick is the unit in which a Node remembers moments: 2^20 ns, about 1 ms, so
+// A tick is the unit in which a Node remembers moments: 2^22 ns, about 4 ms, so
 // that one of them and a latency fit into a word that changes atomically. 32
-// bits of them last 52 days; a Node that was idle for half of that is taken for
+// bits of them last 208 days; a Node that was idle for half of that is taken for
 // one that was used just now, which costs a stale latency and nothing more.
-const tickBits = 20
+const tickBits = 22
 
 func ticks(n Nanos) uint32 { return uint32(n >> tickBits) }
 

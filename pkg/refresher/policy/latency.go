@@ -22,8 +22,8 @@ func (n *Node) decay(ticks uint32) float32 {
 //
 // A sample that is no peak and falls into the tick of the one before would have
 // no weight and is left out, and so is one that loses against another goroutine:
-// an endpoint with many calls takes one sample per millisecond, and its cache
-// line changes hands less often.
+// an endpoint with many calls takes a sample every 4 ms, and its cache line changes
+// hands less often.
 func (n *Node) sample(took Nanos, t uint32) {
 	rtt := float32(max(took, 1))
 	for {

@@ -28,10 +28,10 @@ func DefaultNodeConfig() NodeConfig {
 // be used.
 func (c NodeConfig) Validate() error {
 	switch {
-	case c.Decay < 10*time.Millisecond || c.Decay > time.Hour:
-		return fmt.Errorf("Decay is %s: from 10ms to 1h is allowed", c.Decay)
-	case c.LongCall < 10*time.Millisecond || c.LongCall > time.Hour:
-		return fmt.Errorf("LongCall is %s: from 10ms to 1h is allowed", c.LongCall)
+	case c.Decay < 100*time.Millisecond || c.Decay > time.Hour:
+		return fmt.Errorf("Decay is %s: from 100ms to 1h is allowed", c.Decay)
+	case c.LongCall < 100*time.Millisecond || c.LongCall > time.Hour:
+		return fmt.Errorf("LongCall is %s: from 100ms to 1h is allowed", c.LongCall)
 	}
 	return c.Eject.Validate()
 }
@@ -58,7 +58,8 @@ type Node struct {
 // seldom is what only calls that end badly touch.
 type seldom struct {
 	other   [outcomes - 1]atomic.Uint64 // counts of Failed and those after it
-	silent  atomic.Int64                // Nanos at which the first call of the row of time-outs began
+	failing atomic.Int64                // Nanos at which the first call of the row of failures began
+	silent  atomic.Int64                // the same of the row of time-outs
 	dead    atomic.Int64                // EjectConfig.SilentFor
 	limits  atomic.Uint32               // ConsecutiveFailures, ConsecutiveTimeouts << 16
 	streak  atomic.Uint32               // see streak.go
@@ -107,7 +108,7 @@ func (n *Node) Begin(now Nanos) {
 	n.enter(now)
 	// A rough moment is enough, and 15 writes a second are cheaper than one per
 	// call.
-	const often = 64
+	const often = 16
 	if t := ticks(now); t-n.begun.Load() >= often {
 		n.begun.Store(t)
 	}
@@ -128,8 +129,7 @@ func (n *Node) End(start, now Nanos, o Outcome) (trip bool) {
 	// A load is free where a store would take the cache line from others. Without
 	// a failure score there is no row of failures either.
 	if n.fault.Load() != 0 {
-		n.streak.Store(0)
-		n.forgive(ticks(now))
+		n.absolve(start, now)
 	}
 	return false
 }

@@ -1,8 +1,7 @@
 package policy
 
 // A streak word holds how many calls in a row failed (low 15 bits), how many in a
-// row timed out (next 15), and whether the endpoint is on probation. A success
-// makes it 0.
+// row timed out (next 15), and whether the endpoint is on probation.
 const (
 	streakBits = 15
 	mostStreak = 1<<streakBits - 1
@@ -32,6 +31,9 @@ func (n *Node) lengthen(start, now Nanos, o Outcome) (trip bool) {
 		if timeouts == 1 {
 			n.silent.Store(int64(start))
 		}
+		if failures == 1 && o != TimedOut {
+			n.failing.Store(int64(start))
+		}
 		if next != w && !n.streak.CompareAndSwap(w, next) {
 			continue
 		}
@@ -50,6 +52,25 @@ func (n *Node) silentTooLong(timeouts int, onProbation bool, now Nanos) bool {
 		return false
 	}
 	return onProbation || timeouts >= most && int64(now)-n.silent.Load() >= n.dead.Load()
+}
+
+// absolve takes a success in where there was a failure before. It ends a row of
+// failures only when it began after the first of them: a server that shuts down
+// refuses new calls and finishes those that it has. It always ends a row of
+// time-outs: the endpoint is not silent.
+func (n *Node) absolve(start, now Nanos) {
+	for {
+		w := n.streak.Load()
+		failures, _, _ := unpackStreak(w)
+		if failures == 0 || int64(start) >= n.failing.Load() {
+			n.streak.Store(0)
+			n.forgive(ticks(now))
+			return
+		}
+		if next := w &^ (mostStreak << streakBits); next == w || n.streak.CompareAndSwap(w, next) {
+			return
+		}
+	}
 }
 
 // reset begins a new row, after which, on probation, one failure is enough.
