@@ -45,11 +45,14 @@ type Server struct {
 	pageSize int
 	jsonOnly bool
 	mux      *http.ServeMux
+	watch    watches
+	watchers int
+	down     bool
 }
 
 // Request is one request as the server understood it.
 type Request struct {
-	Verb      string // list, get, create, update, patch, delete; the HTTP method in lower case for paths that are no resource
+	Verb      string // list, watch, get, create, update, patch, delete; the HTTP method in lower case for paths that are no resource
 	Group     string
 	Resource  string
 	Sub       string
@@ -59,6 +62,7 @@ type Request struct {
 	Labels    string // label selector
 	Limit     int
 	Continue  bool
+	Initial   bool // a watch that wants the state first
 	Accept    string
 }
 
@@ -76,15 +80,7 @@ func NewTLSServer(t testing.TB, objs ...runtime.Object) *Server {
 
 func start(t testing.TB, run func(*httptest.Server), objs []runtime.Object) *Server {
 	t.Helper()
-	lib, err := newLibrary()
-	if err != nil {
-		t.Fatalf("kubetest: %v", err)
-	}
-	s := &Server{
-		t: t, lib: lib, quit: make(chan struct{}), version: 1000, mux: http.NewServeMux(),
-		store: map[schema.GroupVersionResource]map[string]runtime.Object{}, unserved: map[string]bool{},
-	}
-	s.Set(objs...)
+	s := unstarted(t, objs)
 	s.http = httptest.NewUnstartedServer(s)
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail are what some tests are about
 	run(s.http)
@@ -96,8 +92,27 @@ func start(t testing.TB, run func(*httptest.Server), objs []runtime.Object) *Ser
 	return s
 }
 
+// unstarted makes a server that listens nowhere.
+func unstarted(t testing.TB, objs []runtime.Object) *Server {
+	t.Helper()
+	lib, err := newLibrary()
+	if err != nil {
+		t.Fatalf("kubetest: %v", err)
+	}
+	s := &Server{
+		t: t, lib: lib, quit: make(chan struct{}), version: 1000, mux: http.NewServeMux(),
+		store: map[schema.GroupVersionResource]map[string]runtime.Object{}, unserved: map[string]bool{},
+		watch: watches{changed: make(chan struct{})},
+	}
+	s.Set(objs...)
+	return s
+}
+
 // Config returns a client configuration for the server.
 func (s *Server) Config() *rest.Config {
+	if s.http == nil {
+		return s.localConfig()
+	}
 	cfg := &rest.Config{Host: s.http.URL}
 	if cert := s.http.Certificate(); cert != nil {
 		cfg.CAData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
@@ -178,8 +193,15 @@ func (s *Server) Delete(objs ...runtime.Object) {
 		if err != nil {
 			s.t.Fatalf("kubetest: %v", err)
 		}
-		delete(s.store[r.gvr], storeKey(accessor(o)))
-		s.version++
+		s.removeLocked(r, storeKey(accessor(o)))
+	}
+}
+
+func (s *Server) removeLocked(r *resourceType, key string) {
+	s.version++
+	if old := s.store[r.gvr][key]; old != nil {
+		delete(s.store[r.gvr], key)
+		s.recordLocked(r.gvr, old, nil)
 	}
 }
 
@@ -190,7 +212,9 @@ func (s *Server) putLocked(r *resourceType, o runtime.Object) {
 	if s.store[r.gvr] == nil {
 		s.store[r.gvr] = map[string]runtime.Object{}
 	}
+	old := s.store[r.gvr][storeKey(a)]
 	s.store[r.gvr][storeKey(a)] = o
+	s.recordLocked(r.gvr, old, o)
 }
 
 func accessor(o runtime.Object) metav1.Object {
@@ -237,6 +261,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case pattern != "":
 		s.mux.ServeHTTP(w, r)
 		return
+	case req.Verb == "watch" && (fault == nil || !fault.Hang):
+		s.serveWatch(w, r, req)
+		return
+	case req.Verb == "watch": // it hangs
 	default:
 		s.serve(rec, r, req)
 	}
@@ -255,7 +283,7 @@ func understand(r *http.Request) Request {
 	limit, _ := strconv.Atoi(q.Get("limit")) // 0 when absent, as the API has it
 	req := Request{
 		Verb: strings.ToLower(r.Method), Path: r.URL.Path, Labels: q.Get("labelSelector"), Limit: limit, Continue: q.Get("continue") != "",
-		Accept: r.Header.Get("Accept"),
+		Accept: r.Header.Get("Accept"), Initial: q.Get("sendInitialEvents") == "true",
 	}
 	seg := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
@@ -280,6 +308,9 @@ func understand(r *http.Request) Request {
 	req.Verb = map[string]string{"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[r.Method]
 	if req.Verb == "get" && req.Name == "" {
 		req.Verb = "list"
+		if w := q.Get("watch"); w == "true" || w == "1" {
+			req.Verb = "watch"
+		}
 	}
 	return req
 }
@@ -392,17 +423,7 @@ func cut(keys []string, token string, limit int) (page []string, next string) {
 
 // object answers in the first media type of Accept that the server has.
 func (s *Server) object(w *response, r *http.Request, res *resourceType, obj runtime.Object) {
-	s.mu.Lock()
-	plain := s.jsonOnly
-	s.mu.Unlock()
-	mediaType := runtime.ContentTypeJSON
-	for a := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
-		a, _, _ = strings.Cut(strings.TrimSpace(a), ";")
-		if a == runtime.ContentTypeProtobuf && !plain || a == runtime.ContentTypeJSON {
-			mediaType = a
-			break
-		}
-	}
+	mediaType := s.mediaType(r)
 	b, err := s.lib.encode(obj, res.gvr.GroupVersion(), mediaType)
 	if err != nil {
 		s.t.Errorf("kubetest: encode %s: %v", res.gvr, err)

@@ -54,8 +54,7 @@ func (s *Server) write(w *response, r *http.Request, res *resourceType, req Requ
 	if !dryRun {
 		s.mu.Lock()
 		if req.Verb == "delete" {
-			delete(s.store[res.gvr], req.Namespace+"/"+req.Name)
-			s.version++
+			s.removeLocked(res, req.Namespace+"/"+req.Name)
 		} else {
 			s.putLocked(res, obj)
 		}
