@@ -123,7 +123,6 @@ var pendingPackages = []string{
 	"./internal/daemon",
 	"./pkg/refresher/sidecar",
 	"./pkg/refresher/source/auto",
-	"./pkg/refresher/source/kube",
 	"./pkg/refresher/xds",
 }
 
