@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
@@ -125,7 +126,8 @@ func (s *settings) validate() error {
 	}
 	if s.defaultPort != "" {
 		if _, err := endpoint.ParseTarget("", "a:"+s.defaultPort, ""); err != nil {
-			errs = append(errs, fmt.Errorf("default port: %w", errors.Unwrap(err)))
+			_, why, _ := strings.Cut(err.Error(), `": `)
+			errs = append(errs, fmt.Errorf("default port: %s", why))
 		}
 	}
 	if err := s.config.Validate(); err != nil {
