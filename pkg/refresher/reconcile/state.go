@@ -61,6 +61,8 @@ type State struct {
 	// them, sorted by address; ids are the IDs of their members.
 	listed []endpoint.Endpoint
 	ids    []uint64
+	// extras means that a member may know an address that its listed form lacks.
+	extras bool
 
 	known  bool
 	stale  bool // members are from a cache that is too old to be shown

@@ -167,7 +167,7 @@ func (w *step) wanted(set endpoint.Set) []endpoint.Endpoint {
 func (w *step) listed(set endpoint.Set, wanted []endpoint.Endpoint, believe bool) {
 	s := &w.s
 	before := len(s.members)
-	j := w.join(wanted, set.Authoritative)
+	j := w.join(set, wanted)
 	missing, gone := w.triage(j.missing, set)
 	lost := len(missing)
 	base := w.base()
