@@ -75,6 +75,16 @@ func TestClusterIP(t *testing.T) {
 				w.zone.ClusterIP(square, "a", 80, vip).ClusterIP(square, "b", 90)
 				w.zone.Headless(twinOf, "a", 8001, ips("10.0.0.1")...).Add(twinOf + " 30 IN SRV 0 100 90 10-0-0-1." + twinOf)
 			}},
+		{name: "several ports, the twin has one", target: "square:80", want: "10.96.7.7:80", events: withEvent(""), warning: "name the port in the target",
+			put: func(w *world) {
+				w.zone.ClusterIP(square, "a", 80, vip).ClusterIP(square, "b", 90)
+				w.zone.Headless(twinOf, "b", 8001, ips("10.0.0.1")...)
+			}},
+		{name: "several ports, the known name is another's", target: "square:80", want: "10.96.7.7:80", events: withEvent(""), warning: "name the port in the target",
+			put: func(w *world) {
+				w.zone.ClusterIP(square, "web", 80, vip).ClusterIP(square, "grpc", 90)
+				w.zone.Headless(twinOf, "grpc", 8001, ips("10.0.0.1")...).Add(twinOf + " 30 IN SRV 0 100 91 10-0-0-1." + twinOf)
+			}},
 		{name: "headless with one pod", target: "square:8001", want: "10.0.0.1:8001",
 			put: func(w *world) { w.zone.Headless(square, "grpc", 8001, ips("10.0.0.1")...) }},
 		{name: "headless with one pod, by name", target: "square:grpc", want: "10.0.0.1:8001",
@@ -177,8 +187,12 @@ func TestTwinChangesItsPort(t *testing.T) {
 		w.want("10.0.0.1:8001 10.0.0.2:8001")
 		w.ask(endpoint.Question{})
 		w.want("10.0.0.1:8002 10.0.0.2:8002")
+		w.asked()
 		w.ask(endpoint.Question{})
 		w.want("10.0.0.1:8002 10.0.0.2:8002")
+		if got, want := w.asked(), []string{"udp A " + twinOf}; !slices.Equal(got, want) {
+			w.t.Errorf("asked %q, want %q: the ports were looked at a moment ago", got, want)
+		}
 	})
 }
 
@@ -198,6 +212,45 @@ func TestJudgedLater(t *testing.T) {
 		w.net.Serve(server1, w.zone)
 		w.after(34 * time.Second)
 		w.want("10.0.0.1:8001 10.0.0.2:8001")
+	})
+}
+
+// TestJudgedOnce: one address is judged once, and what is known of a Service
+// outlasts an error.
+func TestJudgedOnce(t *testing.T) {
+	for name, put := range map[string]func(w *world){
+		"headless":   func(w *world) { w.zone.Headless(square, "grpc", 80, ips("10.0.0.1")...) },
+		"no Service": func(w *world) { w.zone.Add(square + " 30 IN A 10.0.0.1") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				put(w)
+				w.start("square:80")
+				w.asked()
+				w.after(2 * time.Minute)
+				for _, q := range w.asked() {
+					if q != "udp A "+square {
+						w.t.Errorf("asked %s again", q)
+					}
+				}
+			})
+		})
+	}
+	inBubble(t, func(w *world) {
+		w.zone.ClusterIP(square, "grpc", 80, vip)
+		w.start("square:80")
+		w.net.Attack(server1, func(p *dnstest.Peer) {
+			if p.Question.Question[0].Qtype == mdns.TypeSRV {
+				dnstest.Rcode(mdns.RcodeServerFailure, false)(p)
+				return
+			}
+			dnstest.Zones(w.zone)(p)
+		})
+		w.zone.Remove(square).ClusterIP(square, "grpc", 80, netip.MustParseAddr("10.96.7.8"))
+		w.after(5 * time.Second)
+		if got := w.virtual(); len(got) != 2 || got[1].VIP.String() != "10.96.7.8" {
+			w.t.Errorf("events %+v", got)
+		}
 	})
 }
 
@@ -385,6 +438,7 @@ func TestVerify(t *testing.T) {
 			w.start("square:80")
 			w.ask(endpoint.Question{Verify: true})
 			w.want("10.96.7.7:80")
+			w.after(5 * time.Second)
 			if n := len(w.virtual()); n != 1 {
 				w.t.Errorf("events %+v", w.virtual())
 			}

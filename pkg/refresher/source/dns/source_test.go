@@ -247,10 +247,13 @@ func TestEmptyAnswers(t *testing.T) {
 		w.zone.Add(square + " 30 IN TXT x")
 		w.after(5 * time.Second)
 		w.want("NODATA")
+		w.zone.Remove(square).Add("square.cluster.local. 30 IN TXT x")
+		w.after(5 * time.Second)
+		w.want("NODATA")
 		w.zone.Headless(square, "grpc", 1, ips("10.0.0.1")...)
 		w.after(5 * time.Second)
 		w.want("10.0.0.1:1")
-		w.wantOutcomes("nxdomain", "nodata", "ok")
+		w.wantOutcomes("nxdomain", "nodata", "nodata", "ok")
 	})
 }
 
@@ -413,6 +416,26 @@ func TestResolvConfChanges(t *testing.T) {
 		w.after(5 * time.Second)
 		w.wantOutcomes("ok", "ok", "ok", "unchanged")
 	})
+}
+
+// TestConfInPlace: written over with as many octets.
+func TestConfInPlace(t *testing.T) {
+	path := writeConf(t, "", podConf)
+	f := confFile{path: path}
+	for i, text := range []string{podConf, strings.ReplaceAll(podConf, "10.96.0.10", "10.96.0.11")} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Unix(int64(i), 0)); err != nil {
+			t.Fatal(err)
+		}
+		if moved, err := f.load(); moved || err != nil {
+			t.Errorf("load: %t, %v", moved, err)
+		}
+		if got, want := serversOf(f.conf)[0], []string{server1, server2}[i]; got != want {
+			t.Errorf("server %s, want %s", got, want)
+		}
+	}
 }
 
 func TestNoResolvConf(t *testing.T) {
