@@ -45,6 +45,11 @@ type peakPicker struct {
 	ramp  ramp
 }
 
+// indifference is by how much the one drawn second must be better. The latency
+// of an endpoint falls while nobody calls it: without a margin that alone would
+// decide between idle equals, against their weights.
+const indifference = 1.0 / 16
+
 func (p *peakPicker) Pick(now Nanos) int {
 	if len(p.nodes) < 2 {
 		return len(p.nodes) - 1
@@ -57,7 +62,7 @@ func (p *peakPicker) Pick(now Nanos) int {
 		a, b = 1, 1
 	}
 	k := i
-	if b*fb < a*fa {
+	if b*fb < a*fa*(1-indifference) {
 		k = j
 	}
 	if p.ramp.active(now) {
