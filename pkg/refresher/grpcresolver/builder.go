@@ -148,6 +148,7 @@ func (b *Builder) hub(name string, target endpoint.Target) *hub {
 		}
 	}
 	h := newHub(name, b.config.policy, b.events)
+	h.ours = b.config.ours
 	h.open = func() (endpoint.Source, error) { return b.options.Opener.Open(target) }
 	b.hubs[name] = h
 	close(b.created)

@@ -19,8 +19,8 @@ type dials struct {
 	timer   *time.Timer
 }
 
-// dial is a connection's place in the queue.
-type dial struct {
+// attempt is a connection's place in the queue.
+type attempt struct {
 	turn   uint64
 	active bool
 	queued bool
@@ -44,7 +44,7 @@ func (d *dials) dial(b *balance, c *conn) {
 
 func (d *dials) begin(c *conn) {
 	d.active++
-	c.dial = dial{turn: d.turn, active: true}
+	c.dial = attempt{turn: d.turn, active: true}
 	c.sc.Connect()
 }
 

@@ -32,6 +32,7 @@ type hub struct {
 	// open makes a source, nil for a hub without one: a balancer's over another
 	// resolver.
 	open func() (endpoint.Source, error)
+	ours bool // channels have a policy of ours, which knows connections
 
 	// running is held while the loop starts or stops, so that a channel that
 	// leaves idle mode waits for the end of the loop it left.
@@ -274,8 +275,8 @@ func (h *hub) broadcastLocked() {
 	h.changed = make(chan struct{})
 }
 
-// missing returns nil when n members are connected, or are believed while none
-// of our balancers could know connections; else what is missing, and a channel
+// missing returns nil when n members are connected, or are believed where no
+// balancer of ours knows connections; else what is missing, and a channel
 // that is closed when that may have changed.
 func (h *hub) missing(n int) (error, <-chan struct{}) {
 	h.mu.Lock()
@@ -288,7 +289,7 @@ func (h *hub) missing(n int) (error, <-chan struct{}) {
 	}
 	believed, _ := h.stateLocked().Counts()
 	have, verb := believed, "known"
-	if len(h.balancers) > 0 {
+	if h.ours || len(h.balancers) > 0 {
 		have, verb = h.connected, fmt.Sprintf("connected of %d known", believed)
 	}
 	if have >= n {

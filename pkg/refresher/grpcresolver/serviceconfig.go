@@ -20,6 +20,7 @@ type serviceConfig struct {
 	// policy is what the operator tuned. With somebody else's policy it holds the
 	// defaults: the guard works for all of them.
 	policy config.Config
+	ours   bool
 }
 
 // mergeServiceConfig completes the user's service config, "" or a JSON object,
@@ -53,7 +54,7 @@ func mergeServiceConfig(user string) (serviceConfig, error) {
 		}
 		fields["loadBalancingConfig"] = list
 	}
-	policy, err := chosenPolicy(list)
+	policy, ours, err := chosenPolicy(list)
 	if err != nil {
 		return serviceConfig{}, fmt.Errorf("service config: %w", err)
 	}
@@ -61,7 +62,7 @@ func mergeServiceConfig(user string) (serviceConfig, error) {
 	if err != nil {
 		return serviceConfig{}, fmt.Errorf("service config: %w", err)
 	}
-	return serviceConfig{json: string(merged), policy: policy}, nil
+	return serviceConfig{json: string(merged), policy: policy, ours: ours}, nil
 }
 
 // field finds a member as grpc-go does: by its name in any case.
@@ -76,26 +77,27 @@ func field(fields map[string]json.RawMessage, name string) (json.RawMessage, boo
 
 // chosenPolicy finds the entry that gRPC will use, the first whose policy is
 // linked in (gRFC A24), and reads it when it is ours.
-func chosenPolicy(list json.RawMessage) (config.Config, error) {
+func chosenPolicy(list json.RawMessage) (c config.Config, ours bool, err error) {
 	var entries []map[string]json.RawMessage
 	if err := json.Unmarshal(list, &entries); err != nil {
-		return config.Config{}, fmt.Errorf("loadBalancingConfig: %w", err)
+		return c, false, fmt.Errorf("loadBalancingConfig: %w", err)
 	}
 	var names []string
 	for i, entry := range entries {
 		if len(entry) != 1 {
-			return config.Config{}, fmt.Errorf("loadBalancingConfig[%d]: one policy is wanted, not %d", i, len(entry))
+			return c, false, fmt.Errorf("loadBalancingConfig[%d]: one policy is wanted, not %d", i, len(entry))
 		}
 		for name, data := range entry {
 			if config.Known(name) {
-				return config.Parse(name, data)
+				c, err = config.Parse(name, data)
+				return c, true, err
 			}
 			if balancer.Get(name) != nil {
-				return config.Default(config.PeakEWMA), nil
+				return config.Default(config.PeakEWMA), false, nil
 			}
 			names = append(names, name)
 		}
 	}
-	return config.Config{}, fmt.Errorf("loadBalancingConfig: no policy of this program is in it (%s); ours are %s",
+	return c, false, fmt.Errorf("loadBalancingConfig: no policy of this program is in it (%s); ours are %s",
 		strings.Join(names, ", "), strings.Join(config.Names(), ", "))
 }

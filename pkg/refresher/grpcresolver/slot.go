@@ -49,7 +49,7 @@ type conn struct {
 	addr   resolver.Address
 	state  connectivity.State // as gRPC says it
 	failed bool               // in this pass
-	dial   dial
+	dial   attempt
 	// inFlight are the calls on it; counted only where there are several
 	// connections to choose from.
 	inFlight atomic.Int32
@@ -240,13 +240,14 @@ func (c *conn) health(state balancer.SubConnState) {
 	}
 	switch state.ConnectivityState {
 	case connectivity.Ready:
-		if s.ready == nil {
-			s.ready = c
-			b.hub.gained(s.p.m)
-		}
+		news := s.ready == nil
+		s.ready = c
 		s.set(connectivity.Ready)
 		if s.p.mayDial() {
 			b.replacedLocked()
+		}
+		if news { // last, so that who waits for it finds it in use
+			b.hub.gained(s.p.m)
 		}
 	case connectivity.TransientFailure:
 		b.connErr, b.connAddr = fmt.Errorf("health check: %w", state.ConnectionError), c.addr.Addr

@@ -137,7 +137,11 @@ func (w *wrapped) port() (string, error) {
 			return d.DialContext(ctx, network, w.target.Server)
 		}}
 	}
-	_, records, err := r.LookupSRV(ctx, w.target.PortName, "tcp", w.target.Host)
+	host := w.target.Host
+	if w.target.Absolute {
+		host += "."
+	}
+	_, records, err := r.LookupSRV(ctx, w.target.PortName, "tcp", host)
 	if err != nil {
 		return "", fmt.Errorf("look up the port %q of %s: %w", w.target.PortName, w.target.Host, err)
 	}

@@ -1,0 +1,3 @@
+package grpcresolver
+
+func proxyChild() bool { return false }
