@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -71,10 +72,17 @@ func backends() *appsv1.Deployment {
 	return d
 }
 
+// share gives a container its part of a busy machine: without a request it gets what everybody else leaves, and calls are late for that
+// reason alone.
+func share(cpu string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}}
+}
+
 func server(args ...string) corev1.Container {
 	return corev1.Container{
 		Name: "server", Image: image, ImagePullPolicy: corev1.PullNever, Command: append([]string{"/faults", "backend"}, args...),
-		Ports: []corev1.ContainerPort{{Name: load.PortName, ContainerPort: load.Port}},
+		Ports:     []corev1.ContainerPort{{Name: load.PortName, ContainerPort: load.Port}},
+		Resources: share("100m"),
 		ReadinessProbe: &corev1.Probe{
 			PeriodSeconds: 1, FailureThreshold: 3, TimeoutSeconds: 1,
 			ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: load.Port}},
@@ -149,6 +157,7 @@ func client(v load.Variant, namespace, nameserver string) *corev1.Pod {
 		},
 		Containers: []corev1.Container{{
 			Name: "client", Image: image, ImagePullPolicy: corev1.PullNever, Command: []string{"/faults", "client", "-variant", v.Name},
+			Resources:      share("200m"),
 			ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(controlPort)}}},
 		}},
 	}

@@ -17,15 +17,18 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// resolvedAgain is an age at which grpc-go's DNS resolver may look again.
+const resolvedAgain = 30 * time.Second
+
 // scenarios are all faults, in the order of the table.
 func scenarios() []scenario {
 	all := []scenario{
 		{name: "scale", title: "scale 3 -> 6 -> 3", replicas: 3, fault: scaleOutAndIn, budgets: []budget{noneFailed, firstCall}},
 		{name: "cached", title: "scale 3 -> 6, CoreDNS with cache 30", replicas: 3, dns: dnsCached, fault: scaleOutCached, budgets: []budget{noneFailed, firstCall}},
-		{name: "restart", title: "rolling restart, preStop 8 s", replicas: 3, fault: rollingRestart, budgets: []budget{noneFailed}},
+		{name: "restart", title: "rolling restart, preStop 8 s", replicas: 3, age: resolvedAgain, fault: rollingRestart, budgets: []budget{noneFailed}},
 		{name: "dns-gone", title: "CoreDNS gone 30 s", replicas: 3, fault: noDNS, budgets: []budget{noneFailed}},
-		{name: "nxdomain", title: "NXDOMAIN 20 s while a pod restarts", replicas: 3, fault: wrongDNS(dnsNXDOMAIN), budgets: []budget{noneFailed}},
-		{name: "servfail", title: "SERVFAIL 20 s while a pod restarts", replicas: 3, fault: wrongDNS(dnsSERVFAIL), budgets: []budget{noneFailed}},
+		{name: "nxdomain", title: "NXDOMAIN 20 s while a pod restarts", replicas: 3, age: resolvedAgain, fault: wrongDNS(dnsNXDOMAIN), budgets: []budget{noneFailed}},
+		{name: "servfail", title: "SERVFAIL 20 s while a pod restarts", replicas: 3, age: resolvedAgain, fault: wrongDNS(dnsSERVFAIL), budgets: []budget{noneFailed}},
 		{name: "api", title: "API server stopped 60 s during 3 -> 6", replicas: 3, fault: noAPI, budgets: []budget{noneFailed}},
 		{name: "many", title: "100 -> 400 endpoints", before: manyBegin, fault: manyMore, after: manyEnd, budgets: []budget{noneFailed}},
 		{name: "kill", title: "pod killed and deleted without grace", replicas: 3, fault: killOne, budgets: []budget{inFlight}},

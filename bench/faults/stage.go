@@ -27,6 +27,9 @@ type scenario struct {
 	// dns is the version of CoreDNS that answers from the start, dnsNormal when empty.
 	dns   string
 	retry bool
+	// age is how old the channels are at least before the fault: the DNS resolver of grpc-go looks again when a connection ends, but not
+	// within 30 s of its last look, and most channels are older than that.
+	age time.Duration
 	// before and after are around the load; nil for nothing.
 	before, after func(context.Context, *stage) error
 	// fault breaks something, mends it, and waits for what comes of it.
@@ -145,6 +148,9 @@ func (st *stage) startClients(ctx context.Context) error {
 		if _, err := st.order(ctx, slug(v), "start", nil, body); err != nil {
 			return err
 		}
+	}
+	if err := sleep(ctx, st.scenario.age-baseline); err != nil {
+		return err
 	}
 	for _, v := range variants() {
 		var s load.State

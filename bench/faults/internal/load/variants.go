@@ -7,6 +7,8 @@ import (
 	"github.com/sercand/kuberesolver/v6"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher"
 )
 
 // Variant is one way to spread calls over pods.
@@ -32,7 +34,12 @@ type Target struct {
 
 // Variants are what is compared, in the order of the tables: what there is already, then ours.
 func Variants() []Variant {
-	return []Variant{{Name: "grpc-go dns", Open: stock}, {Name: "kuberesolver", Open: kube}}
+	return []Variant{
+		{Name: "grpc-go dns", Open: stock},
+		{Name: "kuberesolver", Open: kube},
+		{Name: "refresher dns 5 s", Open: ours(), Ours: true, Interval: 5 * time.Second},
+		{Name: "refresher dns 1 s", Open: ours(refresher.WithInterval(time.Second)), Ours: true, Interval: time.Second},
+	}
 }
 
 // Find returns the variant with a name.
