@@ -24,13 +24,14 @@ const (
 )
 
 // apply makes new members out of the old ones and the edits, at most one each.
-func (w *step) apply(edits []edit) {
+// It leaves room for more.
+func (w *step) apply(edits []edit, room int) {
 	if len(edits) == 0 {
 		return
 	}
 	w.moved = true
 	slices.SortFunc(edits, func(a, b edit) int { return cmp.Compare(a.id, b.id) })
-	out := make([]Member, 0, len(w.s.members))
+	out := make([]Member, 0, len(w.s.members)+room)
 	for _, m := range w.s.members {
 		if len(edits) == 0 || edits[0].id != m.ID {
 			out = append(out, m)
@@ -41,7 +42,7 @@ func (w *step) apply(edits []edit) {
 		}
 		edits = edits[1:]
 	}
-	w.s.members = out
+	w.s.members, w.own = out, true
 }
 
 // change makes one edit and keeps the books; stays is false when the member
@@ -75,20 +76,30 @@ func (w *step) change(m Member, e edit) (_ Member, stays bool) {
 	return m, true
 }
 
-// add makes members of the wanted endpoints without an ID, and returns ids with
-// theirs.
-func (w *step) add(wanted []endpoint.Endpoint, ids []uint64, changed time.Time) []uint64 {
-	fresh := 0
+// count returns how many of the IDs are still to be given.
+func count(ids []uint64) int {
+	n := 0
 	for _, id := range ids {
 		if id == 0 {
-			fresh++
+			n++
 		}
 	}
+	return n
+}
+
+// add makes members of the wanted endpoints without an ID, fresh in number, and
+// returns ids with theirs.
+func (w *step) add(wanted []endpoint.Endpoint, ids []uint64, fresh int, changed time.Time) []uint64 {
 	if fresh == 0 {
 		return ids
 	}
 	w.moved = true
-	members := slices.Grow(slices.Clip(w.s.members), fresh)
+	members := w.s.members
+	if !w.own {
+		members = slices.Clip(members) // what lies behind may be another State's
+	}
+	members = slices.Grow(members, fresh)
+	w.diff.Added = slices.Grow(w.diff.Added, fresh)
 	for i, id := range ids {
 		if id != 0 {
 			continue
@@ -98,6 +109,6 @@ func (w *step) add(wanted []endpoint.Endpoint, ids []uint64, changed time.Time) 
 		members = append(members, Member{ID: w.s.lastID, Endpoint: wanted[i], Since: w.now, Changed: changed})
 		w.diff.Added = append(w.diff.Added, wanted[i])
 	}
-	w.s.members = members
+	w.s.members, w.own = members, true
 	return ids
 }

@@ -93,7 +93,7 @@ func (w *step) empty(set endpoint.Set) {
 	if held > 0 {
 		w.decide(endpoint.VerdictHeld, d.base, 0, "%s: not believed for %v", s.reason, w.cfg.EmptyGrace)
 	}
-	w.apply(edits)
+	w.apply(edits, 0)
 	s.listed, s.ids = nil, nil
 	if before > 0 && len(s.members) == 0 {
 		w.decide(endpoint.VerdictZero, before, 0, "%s, and every server said GOAWAY", s.reason)
@@ -212,7 +212,7 @@ func (w *step) expire(since time.Time) {
 			edits = append(edits, edit{id: m.ID, kind: drop})
 		}
 	}
-	w.apply(edits)
+	w.apply(edits, 0)
 	if s.held == 0 {
 		s.doubt = doubt{}
 	}

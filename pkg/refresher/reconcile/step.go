@@ -90,8 +90,10 @@ type step struct {
 	now time.Time
 	s   State
 	out Output
-	// moved means that members changed, diff how the believed ones did.
+	// moved means that members changed, diff how the believed ones did; own that
+	// the slice of members was made in this step.
 	moved bool
+	own   bool
 	diff  endpoint.Diff
 }
 
@@ -107,9 +109,11 @@ func (w *step) answer(set endpoint.Set) {
 	w.recovered()
 	s.lastGood, s.source = w.now, set.Source
 	same := slices.EqualFunc(set.Endpoints, s.set, endpoint.Endpoint.Equal)
-	if !same {
+	if told := set; !same {
 		set = set.Normalize()
-		same = slices.EqualFunc(set.Endpoints, s.set, endpoint.Endpoint.Equal)
+		if len(set.Endpoints) == 0 || &told.Endpoints[0] != &set.Endpoints[0] { // it was not canonical
+			same = slices.EqualFunc(set.Endpoints, s.set, endpoint.Endpoint.Equal)
+		}
 	}
 	if same && s.Known() && !s.doubt.on && s.authoritative == set.Authoritative {
 		return
@@ -193,9 +197,9 @@ func (w *step) listed(set endpoint.Set, wanted []endpoint.Endpoint, believe bool
 			edits = append(edits, edit{id: m.ID, kind: hold})
 		}
 	}
-	w.apply(edits)
-	ids := w.add(wanted, j.ids, set.Changed)
-	s.listed, s.ids = wanted, ids
+	fresh := count(j.ids)
+	w.apply(edits, fresh)
+	s.listed, s.ids = wanted, w.add(wanted, j.ids, fresh, set.Changed)
 	if len(s.members) == 0 {
 		s.reason = emptyReason(set)
 		if before > 0 || w.out.Changed {
@@ -302,7 +306,7 @@ func (w *step) reports(in reports) {
 		s.away = away
 	}
 	before := len(s.members)
-	w.apply(edits)
+	w.apply(edits, 0)
 	if before > 0 && len(s.members) == 0 {
 		s.reason = "the answers are empty and the last connection ended"
 		w.decide(endpoint.VerdictZero, before, 0, "there are no endpoints: %s", s.reason)
