@@ -273,3 +273,10 @@ func waitState(t testing.TB, cc *grpc.ClientConn, want connectivity.State) {
 var unavailable = status.Error(codes.Unavailable, "not today")
 
 func nothing() *static.Source { return static.New() }
+
+// enterIdle waits until gRPC has taken the channel's resolver and balancer away;
+// the channel must be dialled with a short WithIdleTimeout.
+func enterIdle(t testing.TB, cc *grpc.ClientConn) {
+	t.Helper()
+	waitState(t, cc, connectivity.Idle)
+}

@@ -98,7 +98,7 @@ func TestNoEndpoints(t *testing.T) {
 func TestNoEndpointsStockPolicy(t *testing.T) {
 	b := newBuilder(t, nothing(), withPolicy("pick_first", `{}`))
 	c, _ := dial(t, b)
-	eventually(t, "the reason is told", func() bool { return strings.Contains(failing(t, c).Message(), "static said") })
+	eventually(t, "the reason is told", func() bool { return strings.Contains(failing(t, c).Message(), "static answered") })
 }
 
 func TestNothingKnown(t *testing.T) {

@@ -308,16 +308,11 @@ func (h *hub) emptyError() error {
 	}
 	s := h.stateLocked()
 	text := h.name + " has no endpoints"
-	if source := s.Source(); source != "" {
-		text += ": " + source + " said "
-		if reason := s.Reason(); reason != "" {
-			text += reason
-		} else {
-			text += "so"
-		}
+	if reason := s.Reason(); reason != "" {
+		text += ": " + reason
 	}
 	if good := s.LastGood(); !good.IsZero() {
-		text += fmt.Sprintf(" %s ago", age(good))
+		text += fmt.Sprintf(" (%s answered %s ago)", s.Source(), age(good))
 	}
 	if err := s.LastErr(); err != nil {
 		return fmt.Errorf("%s; since then: %w", text, err)
