@@ -24,8 +24,9 @@ type Ejector struct {
 type record struct {
 	round   uint64 // in which it was among the nodes last
 	ejected bool
-	until   Nanos
-	times   int // how often it was ejected and not forgiven
+	until   Nanos // of the ejection
+	back    Nanos // when the last one ended
+	times   int   // how often it was ejected and not forgiven
 	// good and all are the Node's counts at the beginning of the interval.
 	good, all uint64
 }
@@ -133,7 +134,7 @@ func (e *Ejector) recall(nodes []*Node) (ejected int) {
 func (e *Ejector) release(now Nanos, nodes []*Node, changes []EjectChange, ejected int) ([]EjectChange, int) {
 	for _, n := range nodes {
 		if r := e.records[n]; r.ejected && now >= r.until {
-			r.ejected = false
+			r.ejected, r.back = false, now
 			// The interval's counts are from before the ejection.
 			r.good, r.all = verdicts(n)
 			n.reset(ticks(now))

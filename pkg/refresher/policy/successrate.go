@@ -65,15 +65,15 @@ func (e *Ejector) outliers(nodes []*Node) []outlier {
 	return out
 }
 
-// nextInterval begins to count anew, and forgives an ejection to those that are
-// in use (gRFC A50: the multiplier is decremented).
+// nextInterval begins to count anew, and forgives an ejection to those that were
+// in use all the time (gRFC A50: the multiplier is decremented).
 func (e *Ejector) nextInterval(now Nanos, nodes []*Node) {
-	e.interval = now
 	for _, n := range nodes {
 		r := e.records[n]
 		r.good, r.all = verdicts(n)
-		if !r.ejected && r.times > 0 {
+		if !r.ejected && r.times > 0 && r.back <= e.interval {
 			r.times--
 		}
 	}
+	e.interval = now
 }

@@ -1,0 +1,399 @@
+package policy
+
+import (
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+const second = Nanos(time.Second)
+
+// call is one call on n that took so long.
+func call(n *Node, start Nanos, took time.Duration, o Outcome) (trip bool) {
+	n.Begin(start)
+	return n.End(start, start.Add(took), o)
+}
+
+func TestNodeFillsOneCacheLine(t *testing.T) {
+	if size := unsafe.Sizeof(Node{}); size != 64 {
+		t.Errorf("a Node has %d bytes, a cache line 64", size)
+	}
+	nodes := make([]*Node, 100) // on the heap, where Nodes live
+	for i := range nodes {
+		nodes[i] = NewNode(DefaultNodeConfig())
+		if at := uintptr(unsafe.Pointer(nodes[i])); at%64 != 0 {
+			t.Fatalf("a Node lies at %#x, across two cache lines", at)
+		}
+	}
+	runtime.KeepAlive(nodes)
+	if size := unsafe.Sizeof(seldom{}); size > 128 {
+		t.Errorf("the rest has %d bytes", size)
+	}
+}
+
+func TestNodeCounts(t *testing.T) {
+	n := NewNode(DefaultNodeConfig())
+	for o := range Outcome(outcomes) {
+		for range int(o) + 1 {
+			call(n, second, time.Millisecond, o)
+		}
+	}
+	call(n, second, time.Millisecond, 77) // of a later version
+	n.Begin(second)
+	got := n.Stats()
+	got.EWMA, got.Faults = 0, 0
+	want := NodeStats{InFlight: 1, Started: 17, Succeeded: 1, Failed: 2, Overloaded: 3, TimedOut: 4, Neutral: 6, Failures: 5, Timeouts: 4}
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestPeakRisesAtOnceAndFallsSlowly(t *testing.T) {
+	n := NewNode(DefaultNodeConfig())
+	ewma := func() float64 { return n.Stats().EWMA.Seconds() * 1e3 }
+	near := func(want float64) {
+		t.Helper()
+		if got := ewma(); math.Abs(got-want) > want/50 {
+			t.Fatalf("EWMA = %.3f ms, want %.3f", got, want)
+		}
+	}
+	now := second
+	call(n, now, 10*time.Millisecond, Success)
+	near(10)
+	call(n, now, 110*time.Millisecond, Success)
+	near(110)
+	call(n, now+second/10, 10*time.Millisecond, Success) // the same moment: no weight
+	near(110)
+	now += second/10 + 10*second
+	call(n, now, 10*time.Millisecond, Success) // one Decay later
+	near(10 + 100/math.E)
+	call(n, now, -time.Second, Success) // a clock that others read later
+	if got := ewma(); got <= 0 || math.IsNaN(got) {
+		t.Fatalf("EWMA = %v ms", got)
+	}
+}
+
+func TestHowOftenDoesNotMatter(t *testing.T) {
+	for _, every := range []time.Duration{5 * time.Millisecond, 100 * time.Millisecond, time.Second} {
+		n := NewNode(DefaultNodeConfig())
+		call(n, second, 100*time.Millisecond, Success)
+		for at := second + second/10; at < 6*second; at = at.Add(every) {
+			call(n, at, 1, Success)
+		}
+		want := 100 * math.Exp(-0.5)
+		if got := n.Stats().EWMA.Seconds() * 1e3; math.Abs(got-want) > 8 {
+			t.Errorf("a call every %v: after 5 s %.1f ms are left, want %.1f", every, got, want)
+		}
+	}
+}
+
+func TestFailuresRaiseOnly(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		before  time.Duration // 0: no call yet
+		took    time.Duration
+		outcome Outcome
+		want    time.Duration
+	}{
+		{"a fast failure is no latency", 10 * time.Millisecond, time.Microsecond, Failed, 10 * time.Millisecond},
+		{"a slow one is", 10 * time.Millisecond, time.Second, Failed, time.Second},
+		{"a stream that broke is not", 10 * time.Millisecond, time.Minute, Failed, 10 * time.Millisecond},
+		{"overload is a failure", 10 * time.Millisecond, time.Second, Overloaded, time.Second},
+		{"nothing is known yet", 0, time.Second, Failed, 0},
+		{"a time-out is known", 0, time.Second, TimedOut, time.Second},
+		{"a long time-out counts", 10 * time.Millisecond, time.Minute, TimedOut, time.Minute},
+		{"a short time-out does not lower", time.Second, time.Millisecond, TimedOut, time.Second},
+		{"neutral says nothing", 10 * time.Millisecond, time.Second, Neutral, 10 * time.Millisecond},
+		{"a long call is a stream", 10 * time.Millisecond, time.Minute, Success, 10 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := NewNode(DefaultNodeConfig())
+			if c.before > 0 {
+				call(n, second, c.before, Success)
+			}
+			call(n, 2*second, c.took, c.outcome)
+			if got := n.Stats().EWMA; got.Round(time.Millisecond) != c.want.Round(time.Millisecond) {
+				t.Errorf("EWMA = %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// loadOf is what a pick would compare.
+func loadOf(n *Node, now Nanos) float64 {
+	latency, factor := n.load(now, 1)
+	return float64(max(latency, 1) * factor)
+}
+
+func TestFailuresWeighAndPass(t *testing.T) {
+	n := NewNode(DefaultNodeConfig())
+	now := second
+	call(n, now, 10*time.Millisecond, Success)
+	healthy := loadOf(n, now)
+	before := healthy
+	for i := range 5 {
+		call(n, now, time.Microsecond, Failed)
+		if got := loadOf(n, now); got < before*3.9 {
+			t.Errorf("failure %d makes it %.1f times as heavy, want 4", i+1, got/before)
+		} else {
+			before = got
+		}
+	}
+	call(n, now, time.Microsecond, Failed)
+	if got := loadOf(n, now) / healthy; got < 1000 || got > 1050 {
+		t.Errorf("a long row makes it %.0f times as heavy, want 1024", got)
+	}
+	if got := loadOf(n, now+20*second); got > healthy {
+		t.Errorf("after two Decays it counts as %.2f times as heavy", got/healthy)
+	}
+	// Calls that succeed end it at once, whatever the clock says.
+	for range 7 {
+		call(n, now, 10*time.Millisecond, Success)
+	}
+	if got := loadOf(n, now) / healthy; got > 1.1 || n.Stats().Faults != 0 {
+		t.Errorf("after seven successes it is %.2f times as heavy", got)
+	}
+}
+
+// An endpoint that never succeeds must not look better with every failure.
+func TestFailingForEver(t *testing.T) {
+	n := NewNode(DefaultNodeConfig())
+	call(n, second, 10*time.Millisecond, Success)
+	healthy := loadOf(n, second)
+	for now := 2 * second; now < 1000*second; now += 10 * second {
+		call(n, now, time.Microsecond, Failed)
+		if got := loadOf(n, now+second); got < healthy {
+			t.Fatalf("at %v s it counts as %.3f of a healthy one", now/second, got/healthy)
+		}
+	}
+}
+
+// The longer an endpoint is silent on a call, the better it must not look.
+func TestSilence(t *testing.T) {
+	n := NewNode(DefaultNodeConfig())
+	call(n, second, 10*time.Millisecond, Success)
+	idle := loadOf(n, 21*second)
+	n.Begin(20 * second)
+	if got := loadOf(n, 21*second); got < 2*idle {
+		t.Errorf("with an unanswered call it counts as %.2f of the idle one", got/idle)
+	}
+}
+
+func TestGenerations(t *testing.T) {
+	const g = Nanos(1) << generationBits
+	n := NewNode(DefaultNodeConfig())
+	check := func(at Nanos, young, older int32) {
+		t.Helper()
+		y, o := n.busy(at)
+		if y != young || o != older {
+			t.Errorf("in generation %d: %d young and %d older, want %d and %d", at/g, y, o, young, older)
+		}
+	}
+	n.Begin(10 * g)
+	n.Begin(10*g + 1)
+	check(10*g+2, 2, 0)
+	check(11*g, 2, 0)
+	check(12*g, 0, 2) // although nobody has called since
+	n.Begin(11 * g)
+	check(11*g, 3, 0)
+	check(12*g, 1, 2)
+	n.Begin(12 * g) // takes the slot of the tenth over
+	check(12*g, 2, 2)
+	n.End(10*g, 12*g, Success)
+	check(12*g, 2, 1)
+	n.End(11*g, 12*g, Success)
+	check(12*g, 1, 1)
+	n.Begin(20 * g) // takes both over
+	check(20*g, 1, 2)
+	n.Begin(3 * g) // a goroutine that slept since then
+	check(20*g, 1, 3)
+	for _, start := range []Nanos{10*g + 1, 12 * g, 20 * g, 3 * g} {
+		n.End(start, 20*g, Success)
+	}
+	check(20*g, 0, 0)
+	if s := n.Stats(); s.InFlight != 0 || s.Started != 6 || s.Succeeded != 6 {
+		t.Errorf("in the end: %+v", s)
+	}
+}
+
+// What goroutines do that sleep between looking at the generation and counting.
+func TestSlotChangesHandsInBetween(t *testing.T) {
+	const g = Nanos(1) << generationBits
+	n := NewNode(DefaultNodeConfig())
+	n.Begin(10 * g)
+	n.Begin(12 * g)               // the slot is the twelfth's now
+	n.slots[0].Add(oneEnded)      // the end of the first call, which found the tenth's
+	n.slots[0].Add(1)             // a call of the tenth that wakes up only now
+	n.End(10*g, 12*g+1, Success)  // and ends as it should
+	n.End(12*g, 12*g+10, Success) // the second
+	if s := n.Stats(); s.InFlight != 0 || s.Started != 3 {
+		t.Errorf("the sum: %+v", s)
+	}
+	if y, o := n.busy(12*g + 20); y != 0 || o != 0 {
+		t.Errorf("%d young, %d older", y, o)
+	}
+	call(n, 14*g, 1, Success)
+	if y, o := n.busy(14*g + 20); y != 0 || o != 0 {
+		t.Errorf("a turn later: %d young, %d older", y, o)
+	}
+}
+
+func TestLongCallsCountLittle(t *testing.T) {
+	n := NewNode(DefaultNodeConfig())
+	for range 1000 {
+		n.Begin(second)
+	}
+	now := 60 * second
+	call(n, now, 10*time.Millisecond, Success)
+	alone := NewNode(DefaultNodeConfig())
+	call(alone, now, 10*time.Millisecond, Success)
+	if got := loadOf(n, now) / loadOf(alone, now); got < 1.9 || got > 2.1 {
+		t.Errorf("1000 old streams make it count %.2f times, want 2", got)
+	}
+	if s := n.Stats(); s.Long != 1000 || s.InFlight != 1000 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestConfigure(t *testing.T) {
+	n := NewNode(NodeConfig{}) // all defaults, no ejection
+	for i := range 100 {
+		if call(n, Nanos(i)*second, time.Second, Outcome(1+i%3)) {
+			t.Fatal("it trips without a limit")
+		}
+	}
+	before := n.Stats()
+	cfg := DefaultNodeConfig()
+	cfg.LongCall, cfg.Eject.ConsecutiveFailures = 100*time.Millisecond, 1
+	n.Configure(cfg)
+	if after := n.Stats(); !reflect.DeepEqual(before, after) {
+		t.Errorf("Configure changed %+v to %+v", before, after)
+	}
+	if !call(n, 200*second, time.Millisecond, Failed) {
+		t.Error("the new limit does not count")
+	}
+	if call(n, 300*second, time.Hour, Success); n.Stats().EWMA >= time.Hour {
+		t.Error("the new LongCall does not count")
+	}
+}
+
+func TestNodeConfigValidate(t *testing.T) {
+	if err := DefaultNodeConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+	for field, edit := range map[string]func(*NodeConfig){
+		"Decay":               func(c *NodeConfig) { c.Decay = time.Millisecond },
+		"LongCall":            func(c *NodeConfig) { c.LongCall = 2 * time.Hour },
+		"ConsecutiveFailures": func(c *NodeConfig) { c.Eject.ConsecutiveFailures = -1 },
+		"ConsecutiveTimeouts": func(c *NodeConfig) { c.Eject.ConsecutiveTimeouts = 1 << 20 },
+		"SilentFor":           func(c *NodeConfig) { c.Eject.SilentFor = -1 },
+		"SuccessRateStdevs":   func(c *NodeConfig) { c.Eject.SuccessRateStdevs = math.NaN() },
+		"SuccessRateHosts":    func(c *NodeConfig) { c.Eject.SuccessRateHosts = -1 },
+		"SuccessRateVolume":   func(c *NodeConfig) { c.Eject.SuccessRateVolume = -1 },
+		"Interval":            func(c *NodeConfig) { c.Eject.Interval = 0 },
+		"BaseTime":            func(c *NodeConfig) { c.Eject.BaseTime = 0 },
+		"TimeoutBaseTime":     func(c *NodeConfig) { c.Eject.TimeoutBaseTime = 48 * time.Hour },
+		"MaxTime":             func(c *NodeConfig) { c.Eject.MaxTime = -1 },
+		"MaxEjectedPercent":   func(c *NodeConfig) { c.Eject.MaxEjectedPercent = 101 },
+		"PanicPercent":        func(c *NodeConfig) { c.Eject.PanicPercent = -1 },
+	} {
+		cfg := DefaultNodeConfig()
+		edit(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), field+" is ") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	for _, choices := range []int{-1, 1, 11} {
+		if err := (LeastRequestConfig{Choices: choices}).Validate(); err == nil {
+			t.Errorf("Choices = %d is allowed", choices)
+		}
+	}
+	if err := DefaultLeastRequestConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOutcomeString(t *testing.T) {
+	seen := map[string]bool{}
+	for o := range Outcome(outcomes + 1) {
+		seen[o.String()] = true
+	}
+	if len(seen) != int(outcomes)+1 || !seen["unknown"] {
+		t.Errorf("names: %v", seen)
+	}
+}
+
+// Many goroutines over the turns of generations: what was begun and ended is
+// exact whenever nobody is at it, and no counter goes backwards meanwhile.
+func TestNodeConcurrent(t *testing.T) {
+	const g = Nanos(1) << generationBits
+	n := NewNode(DefaultNodeConfig())
+	var all sync.WaitGroup
+	const goroutines, calls = 4, 5000
+	for i := range goroutines {
+		all.Go(func() {
+			rnd := rand.New(rand.NewPCG(7, uint64(i)))
+			for k := range calls {
+				start := Nanos(k) * g / 500
+				n.Begin(start)
+				n.End(start, start+Nanos(rnd.Int64N(int64(4*g))), Outcome(rnd.IntN(outcomes)))
+			}
+		})
+	}
+	all.Go(func() {
+		var last NodeStats
+		for range calls {
+			s := n.Stats()
+			if s.Failed < last.Failed || s.Started+goroutines < last.Started {
+				t.Errorf("%+v after %+v", s, last)
+				return
+			}
+			last = s
+		}
+	})
+	all.Wait()
+	if s := n.Stats(); s.InFlight != 0 || s.Started != goroutines*calls {
+		t.Errorf("in the end: %+v", s)
+	}
+}
+
+// FuzzNode lets calls begin and end in any order at any moments.
+func FuzzNode(f *testing.F) {
+	f.Add(int64(1), []byte("\x00\x10\x81\x00\x20\x82\x00"))
+	f.Add(int64(-5), []byte{0, 255, 255, 1, 0, 0, 130, 40, 131})
+	f.Fuzz(func(t *testing.T, at int64, ops []byte) {
+		n := NewNode(DefaultNodeConfig())
+		now := Nanos(at % (1 << 60))
+		var open []Nanos
+		begun, longest := 0, time.Duration(1)
+		for _, op := range ops {
+			now += Nanos(op>>3) * second / 8
+			if op&1 == 0 || len(open) == 0 {
+				n.Begin(now)
+				open = append(open, now)
+				begun++
+			} else {
+				i := int(op>>1) % len(open)
+				longest = max(longest, now.Sub(open[i]))
+				n.End(open[i], now, Outcome(op>>1&7))
+				open = append(open[:i], open[i+1:]...)
+			}
+			s := n.Stats()
+			if s.InFlight != len(open) || s.Started != uint64(begun) || s.Long < 0 || s.Long > s.InFlight {
+				t.Fatalf("%d in flight of %d: %+v", len(open), begun, s)
+			}
+			if s.EWMA < 0 || float64(s.EWMA) > float64(longest)*1.001 || !(s.Faults >= 0 && s.Faults <= mostFaults) {
+				t.Fatalf("the longest call took %v: %+v", longest, s)
+			}
+			if l := loadOf(n, now); !(l > 0) || math.IsInf(l, 0) {
+				t.Fatalf("the load is %v: %+v", l, s)
+			}
+		}
+	})
+}
