@@ -122,7 +122,6 @@ var importRules = []laws.Rule{
 var pendingPackages = []string{
 	"./internal/daemon",
 	"./pkg/refresher/sidecar",
-	"./pkg/refresher/source/auto",
 	"./pkg/refresher/xds",
 }
 

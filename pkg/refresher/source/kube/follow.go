@@ -420,5 +420,5 @@ func (f *follower) install(ctx context.Context, next map[string]slice, began tim
 	}
 	outcome := f.tell(ctx, true)
 	f.told = false
-	f.sink.Note(endpoint.Refreshed{Source: Name, Took: f.synced.Sub(began), Outcome: outcome})
+	f.sink.Note(endpoint.Refreshed{Source: SourceName, Took: f.synced.Sub(began), Outcome: outcome})
 }

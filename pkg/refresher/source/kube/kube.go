@@ -14,8 +14,8 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 )
 
-// Name is what Sets of this package have as Source.
-const Name = "kube"
+// SourceName is what Sets of this package have as Source.
+const SourceName = "kube"
 
 // Option changes what New makes.
 type Option func(*options)

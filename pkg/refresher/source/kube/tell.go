@@ -53,7 +53,7 @@ func (f *follower) tell(ctx context.Context, again bool) string {
 // set makes the Set of the present slices. The error is about the Service, not
 // about the server.
 func (f *follower) set(ctx context.Context) (endpoint.Set, error) {
-	set := endpoint.Set{Source: Name, Changed: f.changed}
+	set := endpoint.Set{Source: SourceName, Changed: f.changed}
 	listed, usable := 0, 0
 	for _, s := range f.slices {
 		listed += s.listed
@@ -129,14 +129,14 @@ func (f *follower) readService(ctx context.Context) {
 		f.svc = service{known: unreadable}
 		if !apierrors.IsForbidden(err) && ctx.Err() == nil {
 			f.look = time.Now().Add(between(serviceRetry, 2*serviceRetry))
-			f.sink.Note(endpoint.RefreshFailed{Source: Name, Err: fmt.Errorf("read Service %s: %w", f.id(), err)})
+			f.warn(fmt.Sprintf("Service %s could not be read, and is tried again: %v", f.id(), err))
 		}
 	}
 }
 
 // warn tells a warning once.
 func (f *follower) warn(text string) {
-	if !f.warned[text] {
+	if !f.warned[text] && len(f.warned) < 100 {
 		f.warned[text] = true
 		f.sink.Note(endpoint.Warning{Text: text})
 	}
