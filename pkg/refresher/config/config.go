@@ -54,8 +54,10 @@ type Ejection struct {
 	// ConsecutiveFailures in a row eject an endpoint at once; 0: they do not.
 	ConsecutiveFailures int
 	// ConsecutiveTimeouts in a row, calls whose deadline passed without one byte
-	// from the server, eject an endpoint at once; 0: they do not.
+	// from the server, eject an endpoint at once, provided that the first of them
+	// began SilentFor ago or earlier; 0: they do not.
 	ConsecutiveTimeouts int
+	SilentFor           time.Duration
 	// Interval is the time between two evaluations of success rates, and the time
 	// that each looks back.
 	Interval time.Duration
@@ -66,7 +68,7 @@ type Ejection struct {
 	// MaxEjectionTime bounds that product.
 	MaxEjectionTime time.Duration
 	// MaxEjectionPercent of the endpoints are ejected at most, though always one
-	// when there are two or more.
+	// when there are two or more; 0: none is.
 	MaxEjectionPercent int
 	// PanicPercent: when fewer than that share of the endpoints are usable,
 	// ejections are set aside; 0: never.
@@ -79,11 +81,8 @@ type Ejection struct {
 // others' (gRFC A50, success rate ejection).
 type SuccessRate struct {
 	// StdevFactor in thousandths: an endpoint is an outlier below the mean minus
-	// StdevFactor/1000 standard deviations.
+	// StdevFactor/1000 standard deviations; 0: success rates eject nothing.
 	StdevFactor int
-	// EnforcementPercentage is the chance that an outlier is really ejected; 0:
-	// success rates eject nothing.
-	EnforcementPercentage int
 	// MinimumHosts with RequestVolume calls each must exist, or nothing is judged.
 	MinimumHosts int
 	// RequestVolume is how many calls in an interval make an endpoint judged.
@@ -128,6 +127,7 @@ func Default(policy string) Config {
 			Enabled:             true,
 			ConsecutiveFailures: 5,
 			ConsecutiveTimeouts: 3,
+			SilentFor:           1500 * time.Millisecond,
 			Interval:            10 * time.Second,
 			BaseEjectionTime:    30 * time.Second,
 			TimeoutEjectionTime: 5 * time.Second,
@@ -135,7 +135,7 @@ func Default(policy string) Config {
 			MaxEjectionPercent:  50,
 			PanicPercent:        50,
 			SuccessRate: SuccessRate{
-				StdevFactor: 1900, EnforcementPercentage: 100, MinimumHosts: 5, RequestVolume: 100,
+				StdevFactor: 1900, MinimumHosts: 5, RequestVolume: 100,
 			},
 		},
 		Refresh: Refresh{

@@ -77,12 +77,17 @@ var fields = []field{
 	{
 		Field: Field{Path: "ejection.consecutiveFailures", What: "failed calls in a row that eject an endpoint at once",
 			Why: "Envoy's value: rarely chance, and few enough to end a bad pod's calls soon"},
-		num: func(c *Config) *int { return &c.Ejection.ConsecutiveFailures }, min: 1, max: 10000, zero: "never",
+		num: func(c *Config) *int { return &c.Ejection.ConsecutiveFailures }, min: 1, max: 1000, zero: "never",
 	},
 	{
 		Field: Field{Path: "ejection.consecutiveTimeouts", What: "calls in a row whose deadline passed without a byte from the server, that eject it at once",
 			Why: "a dead node answers nothing at all: three such calls cost less than waiting for TCP to notice"},
-		num: func(c *Config) *int { return &c.Ejection.ConsecutiveTimeouts }, min: 1, max: 10000, zero: "never",
+		num: func(c *Config) *int { return &c.Ejection.ConsecutiveTimeouts }, min: 1, max: 1000, zero: "never",
+	},
+	{
+		Field: Field{Path: "ejection.silentFor", What: "and the first of those calls began at least so long ago",
+			Why: "a dead node costs 1.5 s of its share of the calls; of callers with shorter deadlines it is they who are impatient"},
+		dur: func(c *Config) *time.Duration { return &c.Ejection.SilentFor }, min: ms, max: hour, zero: "however long ago",
 	},
 	{
 		Field: Field{Path: "ejection.interval", What: "time between two comparisons of success rates",
@@ -107,7 +112,7 @@ var fields = []field{
 	{
 		Field: Field{Path: "ejection.maxEjectionPercent", What: "at most that share of the endpoints is ejected, though always one of two or more",
 			Why: "the rest has to carry the load; A50's 10 % ejects nothing sensible among three pods"},
-		num: func(c *Config) *int { return &c.Ejection.MaxEjectionPercent }, min: 0, max: 100,
+		num: func(c *Config) *int { return &c.Ejection.MaxEjectionPercent }, min: 1, max: 100, zero: "none is",
 	},
 	{
 		Field: Field{Path: "ejection.panicPercent", What: "when a smaller share of the endpoints is usable, ejections are set aside",
@@ -117,12 +122,7 @@ var fields = []field{
 	{
 		Field: Field{Path: "ejection.successRateEjection.stdevFactor", What: "an endpoint is an outlier so many thousandths of a standard deviation below the mean",
 			Why: "gRFC A50's value"},
-		num: func(c *Config) *int { return &c.Ejection.SuccessRate.StdevFactor }, min: 0, max: 100000,
-	},
-	{
-		Field: Field{Path: "ejection.successRateEjection.enforcementPercentage", What: "chance that an outlier is ejected",
-			Why: "gRFC A50's value"},
-		num: func(c *Config) *int { return &c.Ejection.SuccessRate.EnforcementPercentage }, min: 0, max: 100,
+		num: func(c *Config) *int { return &c.Ejection.SuccessRate.StdevFactor }, min: 1, max: 100000, zero: "success rates eject nothing",
 	},
 	{
 		Field: Field{Path: "ejection.successRateEjection.minimumHosts", What: "endpoints with enough calls that it takes to judge any",

@@ -27,14 +27,11 @@ func ejectConfig(c config.Ejection) policy.EjectConfig {
 		return policy.EjectConfig{}
 	}
 	e := policy.DefaultEjectConfig()
-	e.ConsecutiveFailures, e.ConsecutiveTimeouts = c.ConsecutiveFailures, c.ConsecutiveTimeouts
+	e.ConsecutiveFailures, e.ConsecutiveTimeouts, e.SilentFor = c.ConsecutiveFailures, c.ConsecutiveTimeouts, c.SilentFor
 	e.Interval, e.BaseTime, e.TimeoutBaseTime, e.MaxTime = c.Interval, c.BaseEjectionTime, c.TimeoutEjectionTime, c.MaxEjectionTime
 	e.MaxEjectedPercent, e.PanicPercent = c.MaxEjectionPercent, c.PanicPercent
 	e.SuccessRateStdevs = float64(c.SuccessRate.StdevFactor) / 1000
 	e.SuccessRateHosts, e.SuccessRateVolume = c.SuccessRate.MinimumHosts, c.SuccessRate.RequestVolume
-	if c.SuccessRate.EnforcementPercentage == 0 {
-		e.SuccessRateStdevs = 0
-	}
 	return e
 }
 
