@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
@@ -279,4 +281,9 @@ func nothing() *static.Source { return static.New() }
 func enterIdle(t testing.TB, cc *grpc.ClientConn) {
 	t.Helper()
 	waitState(t, cc, connectivity.Idle)
+}
+
+func authorityOf(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return strings.Join(md.Get(":authority"), ",")
 }
