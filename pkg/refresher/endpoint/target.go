@@ -178,10 +178,16 @@ func parsePort(s string) (number uint16, name string, err error) {
 // underscore is for those that are written by hand.
 var label = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?$`)
 
+// zone is what RFC 6874 lets stand in a URI without escapes.
+var zone = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
+
 func parseHost(s string) (host string, absolute bool, err error) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		if addr.Is4In6() {
 			addr = addr.Unmap()
+		}
+		if z := addr.Zone(); z != "" && !zone.MatchString(z) {
+			return "", false, fmt.Errorf("the zone %q of the address is not the name of a network interface", z)
 		}
 		return addr.String(), false, nil
 	}

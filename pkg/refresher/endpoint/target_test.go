@@ -67,6 +67,7 @@ func TestParseTarget(t *testing.T) {
 		"a label of other letters":       {endpoint: "ä:1", err: `the label "ä"`},
 		"a label with a hyphen in front": {endpoint: "-a:1", err: `the label "-a"`},
 		"an address with a dot":          {endpoint: "10.0.0.1.:1", err: "a dot follows the IP address"},
+		"a zone of other letters":        {endpoint: "fd00::1%]", defaultPort: "1", err: `the zone "]"`},
 		"an address and a port name":     {endpoint: "10.0.0.1:grpc", err: `the port of an IP address is a number, not "grpc"`},
 		"a server with a bad port":       {authority: "10.0.0.1:dns", endpoint: "a:1", err: `the DNS server "10.0.0.1:dns": its port is a number`},
 		"a server with port 0":           {authority: "10.0.0.1:0", endpoint: "a:1", err: "its port is a number"},
