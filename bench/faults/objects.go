@@ -168,6 +168,7 @@ func client(v load.Variant, namespace, nameserver string) *corev1.Pod {
 func clientRole() *rbacv1.Role {
 	return &rbacv1.Role{ObjectMeta: meta(clientName), Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"get"}},
 	}}
 }
 

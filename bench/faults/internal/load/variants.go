@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/auto"
 )
 
 // Variant is one way to spread calls over pods.
@@ -38,6 +39,7 @@ func Variants() []Variant {
 		{Name: "grpc-go dns", Open: stock},
 		{Name: "kuberesolver", Open: kube},
 		{Name: "refresher dns 5 s", Open: ours(), Ours: true, Interval: 5 * time.Second},
+		{Name: "refresher auto", Open: ours(refresher.WithSource(auto.New())), Ours: true},
 		{Name: "refresher dns 1 s", Open: ours(refresher.WithInterval(time.Second)), Ours: true, Interval: time.Second},
 	}
 }
