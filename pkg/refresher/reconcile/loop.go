@@ -127,7 +127,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer l.finish()
 	told := make(chan message)
 	ended := make(chan error, 1)
-	r := &run{Loop: l, timer: time.NewTimer(time.Hour)}
+	r := &driver{Loop: l, timer: time.NewTimer(time.Hour)}
 	defer r.timer.Stop()
 	r.start()
 	go func() { ended <- l.opts.Source.Run(ctx, sink{ctx, told}) }()
@@ -196,13 +196,13 @@ func (s sink) Note(e endpoint.Event) {
 	}
 }
 
-// run is what only the loop's goroutine touches.
-type run struct {
+// driver is what only the loop's goroutine touches.
+type driver struct {
 	*Loop
 	timer *time.Timer
 }
 
-func (r *run) start() {
+func (r *driver) start() {
 	s := r.opts.State.resumed(r.opts.Config, time.Now())
 	r.state.Store(&s)
 	if s.Known() {
@@ -212,12 +212,12 @@ func (r *run) start() {
 }
 
 // stop makes the last State say until when the source vouched for it.
-func (r *run) stop() {
+func (r *driver) stop() {
 	s, _ := Step(r.opts.Config, r.State(), time.Now(), reports(nil))
 	r.state.Store(&s)
 }
 
-func (r *run) step(in Input) {
+func (r *driver) step(in Input) {
 	now := time.Now()
 	s, out := Step(r.opts.Config, r.State(), now, in)
 	r.state.Store(&s)
@@ -238,7 +238,7 @@ func (r *run) step(in Input) {
 }
 
 // drain acts on what Ask, Ended and Connected left.
-func (r *run) drain() {
+func (r *driver) drain() {
 	r.mu.Lock()
 	ask, order, news := r.ask, r.order, r.reports
 	r.ask, r.order = nil, nil
@@ -263,19 +263,19 @@ func (r *run) drain() {
 	}
 }
 
-func (r *run) askSource(q endpoint.Question) {
+func (r *driver) askSource(q endpoint.Question) {
 	if a, ok := r.opts.Source.(endpoint.Asker); ok {
 		a.Ask(q)
 	}
 }
 
-func (r *run) publish(s State) {
+func (r *driver) publish(s State) {
 	if r.opts.Publish != nil {
 		r.opts.Publish(s)
 	}
 }
 
-func (r *run) event(e endpoint.Event) {
+func (r *driver) event(e endpoint.Event) {
 	if r.opts.Events != nil {
 		r.opts.Events(e)
 	}
