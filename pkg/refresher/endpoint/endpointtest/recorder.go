@@ -55,25 +55,42 @@ type recorder struct {
 	calls []told
 	busy  bool
 	over  bool
-	fresh chan struct{} // closed by the next call
+	// closed means that the test is over.
+	closed bool
+	fresh  chan struct{} // closed by the next call
 }
 
 func newRecorder(t *testing.T, within time.Duration) *recorder {
-	return &recorder{t: t, within: within, fresh: make(chan struct{})}
+	r := &recorder{t: t, within: within, fresh: make(chan struct{})}
+	t.Cleanup(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.closed = true
+	})
+	return r
+}
+
+// blame fails the test, if it is still there to fail.
+func (r *recorder) blame(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.t.Errorf(format, args...)
+	}
 }
 
 // Update implements endpoint.Sink.
 func (r *recorder) Update(set endpoint.Set) {
 	defer r.enter("Update")()
 	if set.Source == "" {
-		r.t.Error("a Set does not name its Source")
+		r.blame("a Set does not name its Source")
 	}
 	if set.At.IsZero() {
-		r.t.Error("a Set does not say when it was learned")
+		r.blame("a Set does not say when it was learned")
 	}
 	for _, e := range set.Endpoints {
 		if !e.Addr().IsValid() || e.Addr().Port() == 0 {
-			r.t.Errorf("a Set has an endpoint without a usable address: %+v", e)
+			r.blame("a Set has an endpoint without a usable address: %+v", e)
 		}
 	}
 	r.record(told{set: set})
@@ -83,7 +100,7 @@ func (r *recorder) Update(set endpoint.Set) {
 func (r *recorder) Fail(err error) {
 	defer r.enter("Fail")()
 	if err == nil {
-		r.t.Error("Fail was called without an error")
+		r.blame("Fail was called without an error")
 	}
 	r.record(told{failed: true})
 }
@@ -93,23 +110,24 @@ func (r *recorder) Note(e endpoint.Event) {
 	defer r.enter("Note")()
 	switch e.(type) {
 	case nil:
-		r.t.Error("Note was called without an event")
+		r.blame("Note was called without an event")
 	case endpoint.RefreshFailed, endpoint.SetChanged, endpoint.GuardDecision:
-		r.t.Errorf("the source noted a %T, which is the guard's to say", e)
+		r.blame("the source noted a %T, which is the guard's to say", e)
 	}
 }
 
 // enter watches that calls come one at a time and none after the run.
 func (r *recorder) enter(method string) (leave func()) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over {
-		r.t.Errorf("%s was called after Run had returned", method)
-	}
-	if r.busy {
-		r.t.Errorf("%s was called while another call of the sink was going on", method)
-	}
+	over, busy := r.over, r.busy
 	r.busy = true
+	r.mu.Unlock()
+	if over {
+		r.blame("%s was called after Run had returned", method)
+	}
+	if busy {
+		r.blame("%s was called while another call of the sink was going on", method)
+	}
 	return func() {
 		runtime.Gosched() // let a second call meet this one
 		r.mu.Lock()
@@ -282,14 +300,18 @@ func eventually(d time.Duration, cond func() bool) bool {
 //
 //	func TestMain(m *testing.M) { os.Exit(endpointtest.CheckMain(m, os.Stderr, "source/dns.")) }
 func CheckMain(m interface{ Run() int }, out io.Writer, holding ...string) int {
+	return checkMain(m, prompt, out, holding)
+}
+
+func checkMain(m interface{ Run() int }, within time.Duration, out io.Writer, holding []string) int {
 	code := m.Run()
 	left := map[string]string{}
-	if eventually(prompt, func() bool {
+	if eventually(within, func() bool {
 		clear(left)
 		for _, text := range holding {
 			for id, stack := range goroutines(text) {
 				// The one that runs the tests is in a TestMain that may have the name.
-				if !strings.Contains(stack, "endpointtest.CheckMain(") {
+				if !strings.Contains(stack, "endpointtest.checkMain(") {
 					left[id] = stack
 				}
 			}

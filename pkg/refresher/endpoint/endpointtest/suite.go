@@ -47,10 +47,15 @@ type Harness struct {
 	Looks bool
 	// Within is how long the source may take to tell what is new, 0 means 20 s.
 	Within time.Duration
+
+	prompt time.Duration
 }
 
 // prompt is how long Run may take to return after its ctx ended.
 const prompt = 5 * time.Second
+
+// patience is how long a source gets to do what it must not do.
+const patience = 100 * time.Millisecond
 
 // TestSource runs the contract suite.
 func TestSource(t *testing.T, h Harness) {
@@ -61,6 +66,9 @@ func TestSource(t *testing.T, h Harness) {
 	}
 	if h.Within == 0 {
 		h.Within = 20 * time.Second
+	}
+	if h.prompt == 0 {
+		h.prompt = prompt
 	}
 	for _, c := range []struct {
 		name string
@@ -101,9 +109,25 @@ func (s *stand) some(numbers ...int) []endpoint.Endpoint {
 	return out
 }
 
+// promptly fails the test when do takes long, and does not wait for it then.
+func (s *stand) promptly(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-time.After(s.h.prompt):
+		t.Fatal(what)
+	}
+}
+
 // running is a run of the source.
 type running struct {
 	*recorder
+	prompt time.Duration
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // once done is closed
@@ -113,7 +137,7 @@ type running struct {
 func (s *stand) run(t *testing.T) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{recorder: newRecorder(t, s.h.Within), cancel: cancel, done: make(chan struct{})}
+	r := &running{recorder: newRecorder(t, s.h.Within), prompt: s.h.prompt, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.err = s.world.Source.Run(ctx, r.recorder)
@@ -137,8 +161,8 @@ func (r *running) ended(t *testing.T) {
 		if r.err != nil {
 			t.Errorf("Run returned %v after its context ended: it returns nil then", r.err)
 		}
-	case <-time.After(prompt):
-		t.Fatalf("Run has not returned %v after its context ended", prompt)
+	case <-time.After(r.prompt):
+		t.Fatalf("Run has not returned %v after its context ended", r.prompt)
 	}
 }
 
@@ -207,8 +231,13 @@ func again(t *testing.T, s *stand) {
 	s.world.Put(s.some(0, 1)...)
 	r := s.run(t)
 	r.waitSet(s.some(0, 1))
-	s.world.Put(s.some(0, 1)...)
-	s.world.Put(s.some(0, 1)...)
+	for range 2 {
+		mark := r.mark()
+		s.world.Put(s.some(0, 1)...)
+		// Nothing may come of it, so there is nothing to wait for but time: a source
+		// that tells it again is seldom slower.
+		eventually(patience, func() bool { return r.mark() > mark })
+	}
 	s.world.Put(s.some(0, 1, 2)...)
 	r.waitSet(s.some(0, 1, 2))
 	var before *told
@@ -279,13 +308,7 @@ func asking(t *testing.T, s *stand) {
 				}
 			})
 		}
-		done := make(chan struct{})
-		go func() { all.Wait(); close(done) }()
-		select {
-		case <-done:
-		case <-time.After(prompt):
-			t.Fatalf("Ask %s blocks", when)
-		}
+		s.promptly(t, "Ask "+when+" blocks", all.Wait)
 	}
 	ask("before Run")
 	r := s.run(t)
@@ -330,7 +353,7 @@ func cancelSlow(t *testing.T, s *stand) {
 	s.world.Put(s.some(0)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	sink := slow{ctx, make(chan struct{}, 1)}
-	r := &running{cancel: cancel, done: make(chan struct{})}
+	r := &running{prompt: s.h.prompt, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.err = s.world.Source.Run(ctx, sink)
@@ -346,7 +369,7 @@ func cancelSlow(t *testing.T, s *stand) {
 func cancelFirst(t *testing.T, s *stand) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r := &running{recorder: newRecorder(t, s.h.Within), cancel: cancel, done: make(chan struct{})}
+	r := &running{recorder: newRecorder(t, s.h.Within), prompt: s.h.prompt, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.err = s.world.Source.Run(ctx, r.recorder)
@@ -366,13 +389,14 @@ func outlive(t *testing.T, s *stand) {
 	}
 	s.world.Put(s.some(1, 2)...)
 	if asker, ok := s.world.Source.(endpoint.Asker); ok {
-		asker.Ask(endpoint.Question{Verify: true})
+		s.promptly(t, "Ask after Run blocks", func() { asker.Ask(endpoint.Question{Verify: true}) })
 	}
 	// What is told from now on fails the test in the recorder. A source that
 	// still works is given the time of one that runs.
 	fresh := &stand{h: s.h, world: s.h.New(t)}
 	fresh.world.Put(fresh.some(0)...)
 	fresh.run(t).waitSet(fresh.some(0))
+	eventually(patience, t.Failed)
 }
 
 // leftovers returns the stacks of the source's own goroutines that were not
@@ -383,7 +407,7 @@ func (s *stand) leftovers(before map[string]string) string {
 		typ = typ.Elem()
 	}
 	left := ""
-	eventually(prompt, func() bool {
+	eventually(s.h.prompt, func() bool {
 		left = ""
 		for id, stack := range goroutines(typ.PkgPath() + ".") {
 			if _, old := before[id]; !old {
