@@ -31,6 +31,7 @@ func measures() []measure {
 		{id: "start", title: "start of the plugin", run: start},
 		{id: "fake", title: "growth, against an API server in memory", run: growth},
 		{id: "micro", title: "microbenchmarks", run: micro},
+		{id: "fleet", title: "what many clients of one Service cost, reckoned", run: fleet},
 		{id: "diagnose", title: "diagnose svc/square-service on the cluster, 3 pods", cluster: true, run: diagnoseSquare},
 		{id: "endpoints", title: "a Service with 1,000 endpoints on the cluster", cluster: true, run: thousandEndpoints},
 		{id: "pods", title: "many pods on the cluster", cluster: true, run: manyPods},
@@ -111,7 +112,7 @@ func choose(all []measure, only []string) ([]measure, error) {
 
 // prepare builds the programs, and the way into a cluster when a chosen measure needs one.
 func (b *bench) prepare(ctx context.Context, chosen []measure) error {
-	if slices.ContainsFunc(chosen, func(m measure) bool { return m.id != "micro" }) {
+	if slices.ContainsFunc(chosen, func(m measure) bool { return m.id != "micro" && m.id != "fleet" }) {
 		if err := b.build(ctx); err != nil {
 			return err
 		}
