@@ -155,8 +155,11 @@ type stand struct {
 	kube, dns *fake
 	src       endpoint.Source
 
+	quiet bool // what the sources note of themselves is left out
+
 	mu    sync.Mutex
 	log   []string // what was told, in short
+	known string   // the last Set in it
 	ended bool
 	err   error
 }
@@ -181,8 +184,36 @@ func (s *stand) Note(e endpoint.Event) {
 	case endpoint.Warning:
 		s.say("warning " + e.Text)
 	default:
-		s.say(fmt.Sprintf("note %T", e))
+		if !s.quiet {
+			s.say(fmt.Sprintf("note %T", e))
+		}
 	}
+}
+
+// wantAmong checks that what was told has these lines in this order, and in
+// between only failures and what was told already.
+func (s *stand) wantAmong(lines ...string) {
+	s.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left, last := lines, ""
+	for _, l := range s.log {
+		switch {
+		case len(left) > 0 && strings.HasPrefix(l, left[0]):
+			left = left[1:]
+		case l != last && !strings.HasPrefix(l, "fail ") && !strings.HasPrefix(l, s.known):
+			s.Errorf("told %s", l)
+		}
+		last = l
+		if !strings.HasPrefix(l, "fail ") && !strings.HasPrefix(l, "switch ") {
+			s.known = l
+		}
+	}
+	if len(left) > 0 {
+		s.Errorf("told\n  %s\nwant among it\n  %s", strings.Join(s.log, "\n  "), strings.Join(lines, "\n  "))
+	}
+	s.log = nil
 }
 
 func (s *stand) say(line string) {
@@ -202,6 +233,9 @@ func (s *stand) want(lines ...string) {
 	defer s.mu.Unlock()
 	if !slices.EqualFunc(s.log, lines, strings.HasPrefix) {
 		s.Errorf("told\n  %s\nwant\n  %s", strings.Join(s.log, "\n  "), strings.Join(lines, "\n  "))
+	}
+	if len(s.log) > 0 {
+		s.known = s.log[len(s.log)-1]
 	}
 	s.log = nil
 }
