@@ -69,21 +69,40 @@ func (w *walk) input() Input {
 	if members := w.state.members; len(members) > 0 {
 		id = members[int(b>>4)%len(members)].ID
 	}
-	switch w.byte() % 4 {
-	case 0:
+	switch w.byte() % 8 {
+	case 0, 1:
 		return Connected{id}
-	case 1:
+	case 2, 3, 4:
 		return Ended{ID: id}
+	case 5:
+		return nil // a new life
 	}
 	return Ended{ID: id, GoAway: true}
 }
 
-var pauses = []time.Duration{0, 0, time.Millisecond, 500 * time.Millisecond, time.Second, 5 * time.Second, 29 * time.Second, 61 * time.Second}
+// resume begins a new life of the same target.
+func (w *walk) resume() {
+	before := w.state
+	w.state = before.resumed(w.cfg, w.now)
+	check(w.t, w.state)
+	w.life(before, w.state)
+	if w.state.held > 0 || w.state.lastErr != nil {
+		w.t.Fatalf("a new life begins with %d held members and the error %v", w.state.held, w.state.lastErr)
+	}
+	w.wantedIDs, w.failedAt = nil, time.Time{}
+	clear(w.away)
+}
+
+var pauses = []time.Duration{0, 0, time.Millisecond, 500 * time.Millisecond, time.Second, 5 * time.Second, 29 * time.Second, 61 * time.Second, -time.Millisecond}
 
 func (w *walk) run() {
 	for len(w.data) > 0 {
-		w.now = w.now.Add(pauses[w.byte()%8])
-		w.step(w.input())
+		w.now = w.now.Add(pauses[int(w.byte())%len(pauses)])
+		if in := w.input(); in != nil {
+			w.step(in)
+		} else {
+			w.resume()
+		}
 	}
 	// A constant answer is believed in the end.
 	set := endpoint.Set{Source: "dns", Endpoints: eps("a", "b/1", "cC/2")}
@@ -184,7 +203,7 @@ func (w *walk) failed(before, next State) {
 // endpoints as members, and what it had before keeps its ID.
 func (w *walk) answered(set endpoint.Set) {
 	if !w.failedAt.IsZero() {
-		w.failing += w.now.Sub(w.failedAt)
+		w.failing += max(0, w.now.Sub(w.failedAt))
 		w.failedAt = time.Time{}
 	}
 	t, s := w.t, w.state

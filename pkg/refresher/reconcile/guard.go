@@ -29,11 +29,13 @@ type doubt struct {
 	// first is the first answer of the run that lacked the same members as the
 	// last one.
 	first time.Time
-	// paused is how long the source failed.
+	// paused is how long the source failed since the doubt began.
 	paused time.Duration
-	// failed means that it failed since the doubt began.
+	// failed means that it failed since the run of smaller answers began.
 	failed bool
-	// askAt is when to ask again, pause how long after that the next time.
+	// askAt is when to ask again, pause how long after that the next time. Nothing
+	// that is answered makes it sooner: answers that contradict each other would
+	// be asked for as fast as they come.
 	askAt time.Time
 	pause time.Duration
 }
@@ -124,7 +126,7 @@ func (w *step) hold(missing []Member, restored, base, after int) {
 	d := w.begin(base)
 	switch {
 	case d.partial.IsZero():
-		d.partial, d.first, d.empty = w.now, w.now, time.Time{}
+		d.partial, d.first, d.empty, d.failed = w.now, w.now, time.Time{}, false
 	case restored > 0 || len(missing) != held:
 		d.first = w.now
 	}
@@ -169,9 +171,9 @@ func (w *step) settle() {
 	oldest := w.limit()
 	switch {
 	case !deadline.After(w.now):
-		w.expire(w.now)
+		w.expire(func(Member) bool { return true })
 	case !oldest.After(w.now):
-		w.expire(w.now.Add(-w.cfg.EmptyGrace - w.cfg.HoldFor - d.paused))
+		w.expire(func(m Member) bool { return !w.limitOf(m.HeldSince).After(w.now) })
 		oldest = w.limit()
 	}
 	if !d.on {
@@ -199,16 +201,20 @@ func (w *step) limit() time.Time {
 			since = m.HeldSince
 		}
 	}
-	return since.Add(w.cfg.EmptyGrace + w.cfg.HoldFor + w.s.doubt.paused)
+	return w.limitOf(since)
 }
 
-// expire drops the members that are held since then or longer.
-func (w *step) expire(since time.Time) {
+func (w *step) limitOf(heldSince time.Time) time.Time {
+	return heldSince.Add(w.cfg.EmptyGrace + w.cfg.HoldFor + w.s.doubt.paused)
+}
+
+// expire drops the held members that are due.
+func (w *step) expire(due func(Member) bool) {
 	s := &w.s
 	before, empty := len(s.members), !s.doubt.empty.IsZero()
 	var edits []edit
 	for _, m := range s.members {
-		if m.Standing == Held && !m.HeldSince.After(since) {
+		if m.Standing == Held && due(m) {
 			edits = append(edits, edit{id: m.ID, kind: drop})
 		}
 	}
