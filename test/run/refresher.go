@@ -219,7 +219,7 @@ func usersOf(ctx context.Context, m module, dependency string) ([]string, error)
 	var out []string
 	for _, line := range lines {
 		words := strings.Fields(line)
-		if slices.Contains(words[1:], dependency) {
+		if slices.ContainsFunc(words[1:], func(d string) bool { return d == dependency || strings.HasPrefix(d, dependency+"/") }) {
 			out = append(out, words[0])
 		}
 	}
