@@ -26,7 +26,7 @@ func TestChannelState(t *testing.T) {
 		r := newRig(t)
 		want := func(s connectivity.State) {
 			t.Helper()
-			time.Sleep(maxWait) //nolint:forbidigo // in a bubble: the picker may be late by this
+			time.Sleep(maxWait) // the picker may be late by this
 			if r.state() != s {
 				t.Fatalf("the channel is %v, want %v", r.state(), s)
 			}

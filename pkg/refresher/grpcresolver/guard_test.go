@@ -61,13 +61,13 @@ func TestEmptyAnswerIsNotBelieved(t *testing.T) {
 // A held endpoint gets no calls while a believed one is READY, gets them when
 // none is, and goes with its connection.
 func TestHeldEndpoints(t *testing.T) {
-	bs := backends(t, 4)
+	bs := backends(t, 6)
 	source := nothing()
 	source.Tell(dnsSays(bs...))
 	b := newBuilder(t, source, withPolicy("grpclb_refresher_round_robin", `{"refresh":{"confirmAfter":"30s","holdFor":"60s"}}`))
-	c, _ := open(t, b, 4)
+	c, _ := open(t, b, 6)
 	source.Tell(dnsSays(bs[0]))
-	eventually(t, "three are held", func() bool { return held(b) == 3 })
+	eventually(t, "five are held", func() bool { return held(b) == 5 })
 	eventually(t, "the believed one gets all calls", func() bool { return len(answeredBy(t, c, 12)) == 1 })
 	bs[0].stop()
 	eventually(t, "the held ones get them", func() bool {
@@ -77,7 +77,7 @@ func TestHeldEndpoints(t *testing.T) {
 		return err == nil && r.GetServerId() != bs[0].addr.String()
 	})
 	bs[1].stop()
-	eventually(t, "it goes with its connection", func() bool { return held(b) == 2 })
+	eventually(t, "it goes with its connection", func() bool { return held(b) == 4 })
 	if n := bs[1].conns.Load(); n != 1 {
 		t.Errorf("a held endpoint was dialled %d times", n)
 	}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package grpcresolver
+
+const raceEnabled = false
