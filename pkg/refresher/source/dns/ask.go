@@ -33,6 +33,7 @@ type reply struct {
 	outcome Outcome // OutcomeOK, OutcomeNXDomain or OutcomeNoData
 	answers []*dnsprobe.Answer
 	partial bool // a truncated answer that TCP did not complete
+	cut     bool // SRV records that not even TCP holds
 }
 
 // records are those of all answers that answer the question, each once.
@@ -66,6 +67,11 @@ func (r reply) size() int {
 		n = max(n, a.Size)
 	}
 	return n
+}
+
+// overTCP reports whether an answer came over TCP.
+func (r reply) overTCP() bool {
+	return slices.ContainsFunc(r.answers, func(a *dnsprobe.Answer) bool { return a.Transport == dnsprobe.TCP })
 }
 
 // ttl is the least of the answers, 0 when they name none.
@@ -187,7 +193,7 @@ func (a *asker) askEveryone(ctx context.Context, q dnsprobe.Question) (reply, er
 		case r.outcome == OutcomeOK && all.outcome != OutcomeOK, all.outcome == "", r.outcome == OutcomeNoData && all.outcome == OutcomeNXDomain:
 			all = r
 		case r.outcome == all.outcome:
-			all.answers = append(all.answers, r.answers...)
+			all.answers, all.cut = append(all.answers, r.answers...), all.cut || r.cut
 		}
 	}
 	if all.outcome == "" {
@@ -222,9 +228,12 @@ func (f *failure) Unwrap() error { return f.err }
 
 // judge tells what one server's answer is worth. A partial one comes with both.
 func judge(server string, a *dnsprobe.Answer, err error) (reply, *failure) {
+	if errors.Is(err, dnsprobe.ErrTruncatedTCP) && a.Question.Type == dnsprobe.TypeSRV && len(a.Final()) > 0 {
+		return reply{outcome: OutcomeOK, answers: []*dnsprobe.Answer{a}, cut: true}, nil
+	}
 	if err != nil {
 		f := &failure{outcome: broken(a, err), err: err}
-		if f.outcome != OutcomeTruncated || len(a.Final()) == 0 {
+		if a == nil || len(a.Final()) == 0 {
 			return reply{}, f
 		}
 		f.partial = true

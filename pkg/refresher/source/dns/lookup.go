@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -70,10 +71,7 @@ func (a *asker) find(ctx context.Context, name string, w want) (finding, error) 
 }
 
 func newFinding(r reply) finding {
-	f := finding{outcome: r.outcome, owner: r.owner(), bytes: r.size(), ttl: r.ttl(), partial: r.partial}
-	for _, a := range r.answers {
-		f.overTCP = f.overTCP || a.Transport == dnsprobe.TCP
-	}
+	f := finding{outcome: r.outcome, owner: r.owner(), bytes: r.size(), ttl: r.ttl(), partial: r.partial, overTCP: r.overTCP()}
 	return f
 }
 
@@ -109,7 +107,7 @@ func (a *asker) findSRV(ctx context.Context, name string, w want) (finding, erro
 		return finding{}, err
 	}
 	g := glueOf(r)
-	if len(g.missing(r)) > 0 && !a.everyone && a.client.Transport != dnsprobe.TCP && !r.partial {
+	if len(g.missing(r)) > 0 && !r.overTCP() && !r.partial {
 		// Addresses are left out of UDP answers without a sign (RFC 2181
 		// section 9): those of all targets come over TCP.
 		full := *a
@@ -118,7 +116,16 @@ func (a *asker) findSRV(ctx context.Context, name string, w want) (finding, erro
 			r, g = again, glueOf(again)
 		}
 	}
-	if err := a.complete(ctx, g, g.missing(r), w.family); err != nil {
+	missing := g.missing(r)
+	if r.cut || len(missing) > maxGlueless {
+		if f, ok, err := a.byAddress(ctx, name, w, r); ok || err != nil {
+			return f, err
+		}
+	}
+	if r.cut {
+		return finding{}, &Error{Name: plain(asked), Outcome: OutcomeTooLarge, Err: fmt.Errorf("%w, and its records have several ports", dnsprobe.ErrTruncatedTCP)}
+	}
+	if err := a.complete(ctx, g, missing, w.family); err != nil {
 		return finding{}, err
 	}
 	f := newFinding(r)
@@ -131,6 +138,27 @@ func (a *asker) findSRV(ctx context.Context, name string, w want) (finding, erro
 		f.family = typeOf(f.endpoints[0].Addr().Addr())
 	}
 	return f.settle(), nil
+}
+
+// maxGlueless is how many SRV targets are asked for one by one in a look.
+const maxGlueless = 16
+
+// byAddress finds the endpoints of a named port by the name's addresses, when
+// the SRV answer is too large to hold all its records and addresses: from about
+// 800 endpoints on. That all pods have the port is then taken for granted; that
+// it is the same everywhere is not.
+func (a *asker) byAddress(ctx context.Context, name string, w want, r reply) (finding, bool, error) {
+	ports := portsOf(r)
+	if len(ports) != 1 || kindOf(r, name) != kindHeadless {
+		return finding{}, false, nil
+	}
+	w.portName, w.port = "", ports[0]
+	f, err := a.find(ctx, name, w)
+	if err != nil || f.outcome != OutcomeOK {
+		return finding{}, false, err
+	}
+	f.bytes, f.overTCP = max(f.bytes, r.size()), true
+	return f, true, nil
 }
 
 func cutPrefixFold(s, prefix string) (string, bool) {

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,6 +38,8 @@ const (
 	OutcomeMalformed Outcome = "malformed"
 	// OutcomeTruncated: a part of the answer came, and TCP did not bring the rest.
 	OutcomeTruncated Outcome = "truncated"
+	// OutcomeTooLarge: there are more endpoints than a DNS message holds.
+	OutcomeTooLarge Outcome = "toolarge"
 	// OutcomeUnreachable: no connection to the server.
 	OutcomeUnreachable Outcome = "unreachable"
 	// OutcomeNoServer: it is not known whom to ask.
@@ -46,7 +49,7 @@ const (
 // Outcomes lists every outcome.
 func Outcomes() []Outcome {
 	return []Outcome{OutcomeOK, OutcomeUnchanged, OutcomeNXDomain, OutcomeNoData, OutcomeServFail, OutcomeRefused, OutcomeReferral,
-		OutcomeRejected, OutcomeTimeout, OutcomeSpoofed, OutcomeMalformed, OutcomeTruncated, OutcomeUnreachable, OutcomeNoServer}
+		OutcomeRejected, OutcomeTimeout, OutcomeSpoofed, OutcomeMalformed, OutcomeTruncated, OutcomeTooLarge, OutcomeUnreachable, OutcomeNoServer}
 }
 
 // Error is what Fail is told: DNS could not say which endpoints there are.
@@ -78,6 +81,7 @@ var hints = map[Outcome]string{
 	OutcomeTimeout:     "check that the DNS servers run, and that network policies allow UDP and TCP port 53 to them",
 	OutcomeSpoofed:     "something between here and the DNS server answers in its place",
 	OutcomeTruncated:   "the answer does not fit into UDP: allow TCP port 53 to the DNS servers",
+	OutcomeTooLarge:    "a DNS message holds 64 KiB, about 4,000 addresses: use the kube source",
 	OutcomeUnreachable: "check that the DNS servers run, and the nameserver lines of resolv.conf",
 	OutcomeNoServer:    "name a DNS server in the target, refresh://SERVER/NAME:PORT, or a readable resolv.conf",
 }
@@ -104,7 +108,10 @@ func spoken(a *dnsprobe.Answer) (o Outcome, conclusive bool) {
 
 // broken is the outcome of an exchange that failed.
 func broken(a *dnsprobe.Answer, err error) Outcome {
-	if a != nil && a.Flags.Truncated {
+	switch {
+	case errors.Is(err, dnsprobe.ErrTruncatedTCP):
+		return OutcomeTooLarge
+	case a != nil && a.Flags.Truncated:
 		return OutcomeTruncated
 	}
 	switch dnsprobe.KindOf(err) {

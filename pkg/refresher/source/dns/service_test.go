@@ -401,6 +401,52 @@ func TestSRVWithoutAddresses(t *testing.T) {
 	})
 }
 
+// TestVeryLarge: SRV answers that TCP does not hold.
+func TestVeryLarge(t *testing.T) {
+	sized := func(n int, ports ...uint16) func(w *world) {
+		return func(w *world) {
+			for i, addr := range many(n) {
+				w.zone.Headless(square, "grpc", ports[i%len(ports)], addr)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		put     func(w *world)
+		want    int
+		outcome string
+	}{
+		{"addresses left out", sized(900, 6565), 900, "ok"},
+		{"records left out", sized(1300, 6565), 1300, "ok"},
+		{"several ports, records left out", sized(1300, 6565, 6566), 0, "toolarge"},
+		{"a port of nobody, records left out", func(w *world) {
+			sized(1300, 6565)(w)
+			w.zone.Remove(square)
+		}, 0, "toolarge"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				c.put(w)
+				w.start(square + ":grpc")
+				w.wantOutcomes(c.outcome)
+				sets := w.sets()
+				if c.want == 0 {
+					if text := w.errs()[0].Error(); !strings.Contains(text, "use the kube source") {
+						w.t.Errorf("error %q", text)
+					}
+					return
+				}
+				if n := len(sets[0].Endpoints); n != c.want || sets[0].Endpoints[0].Addr().Port() != 6565 {
+					w.t.Errorf("%d endpoints, want %d", n, c.want)
+				}
+				if n := len(w.asked()); n > 4 {
+					w.t.Errorf("%d questions", n)
+				}
+			})
+		})
+	}
+}
+
 func TestVerify(t *testing.T) {
 	prepare := func(w *world) (other *dnstest.Zone) {
 		writeConf(w.t, w.conf, "search default.svc.cluster.local\nnameserver 10.96.0.10\nnameserver 10.96.0.11\noptions ndots:5\n")

@@ -197,8 +197,8 @@ func (w *watcher) update(q question, f finding) (changed bool) {
 		set.Reason = "NODATA"
 	}
 	if f.partial {
-		w.warn("the answer for %s does not fit into UDP and TCP brought nothing, so that %d endpoints are known and others are not: "+
-			"allow TCP port 53 to the DNS servers", w.target.Host, len(set.Endpoints))
+		w.warn("%d endpoints of %s are known and others are not, because the answer does not fit into UDP and TCP did not bring it all: "+
+			"allow TCP port 53 to the DNS servers; with thousands of endpoints use the kube source", len(set.Endpoints), w.target.Host)
 	}
 	if f.outcome == OutcomeNXDomain && w.pin == nil && w.target.PortName != "" {
 		w.warn("there is no SRV record _%s._tcp for %s: a port of the Service must have this name and a pod must be ready, or use the port's number",
