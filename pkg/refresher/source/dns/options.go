@@ -44,8 +44,8 @@ type Config struct {
 	// random, 0.1 by default, from 0 to 0.5: clients that were started together
 	// do not stay together.
 	Jitter float64
-	// RefreshOnTTL looks again when the records' TTL is over instead of after
-	// Interval, but not sooner than after 1 s and not later than after an hour.
+	// RefreshOnTTL waits until the records' TTL is over where that is longer than
+	// Interval, but not longer than an hour.
 	// Off by default: the TTL says how long others may cache, not how long pods
 	// live.
 	RefreshOnTTL bool

@@ -15,8 +15,8 @@ import (
 //     take minutes to spread them.
 //   - The interval doubles up to MaxInterval while answers are large and
 //     unchanged. A change, a failure or a question from outside ends that.
-//   - With OnTTL it is the TTL when there is one, never shorter: caches on the way
-//     would only repeat themselves.
+//   - With OnTTL it is the TTL where that is longer than Interval, and never
+//     shorter: caches on the way would only repeat themselves.
 type Pace struct {
 	Interval, MaxInterval time.Duration
 	Jitter                float64
@@ -45,11 +45,8 @@ type Look struct {
 	TTL   time.Duration
 }
 
-// The bounds of a wait by TTL.
-const (
-	minTTLWait = MinInterval
-	maxTTLWait = time.Hour
-)
+// maxTTLWait is the longest wait for a TTL.
+const maxTTLWait = time.Hour
 
 // Next returns how long to wait after a look.
 func (p *Pace) Next(l Look) time.Duration {
@@ -60,9 +57,8 @@ func (p *Pace) Next(l Look) time.Duration {
 		p.current = min(2*p.current, max(p.MaxInterval, p.Interval))
 	}
 	switch {
-	case p.OnTTL && l.TTL > 0:
-		wait := min(max(l.TTL, minTTLWait), maxTTLWait)
-		return stretch(wait, 2*p.Jitter*p.random())
+	case p.OnTTL && l.TTL > p.Interval:
+		return stretch(min(l.TTL, max(maxTTLWait, p.Interval)), 2*p.Jitter*p.random())
 	case first && p.Jitter > 0:
 		return stretch(p.Interval, -0.8*p.random())
 	}

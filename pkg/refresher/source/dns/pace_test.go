@@ -72,7 +72,7 @@ func TestPaceJitter(t *testing.T) {
 func TestPaceOnTTL(t *testing.T) {
 	p := Pace{Interval: 5 * time.Second, MaxInterval: 30 * time.Second, OnTTL: true}
 	for ttl, want := range map[time.Duration]time.Duration{
-		0: 5 * time.Second, 100 * time.Millisecond: time.Second, 17 * time.Second: 17 * time.Second, 24 * time.Hour: time.Hour,
+		0: 5 * time.Second, 2 * time.Second: 5 * time.Second, 17 * time.Second: 17 * time.Second, 24 * time.Hour: time.Hour,
 	} {
 		if got := p.Next(Look{TTL: ttl}); got != want {
 			t.Errorf("TTL %v: wait %v, want %v", ttl, got, want)
