@@ -27,13 +27,7 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/static"
 )
 
-func TestMain(m *testing.M) {
-	if proxyChild() {
-		goleak.VerifyTestMain(m)
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waits for things that must happen; it is long because it is
 // never waited out by a test that passes.

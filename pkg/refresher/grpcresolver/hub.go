@@ -49,7 +49,8 @@ type hub struct {
 	balancers map[*balance]struct{}
 	members   map[uint64]*member
 	connected int           // believed members with a READY connection
-	changed   chan struct{} // closed and replaced when connected or snap changes
+	inUse     int           // of them, as of the latest picker: who waits for them finds them in use
+	changed   chan struct{} // closed and replaced when connected, inUse or snap changes
 	unused    time.Time     // since when there is no channel
 	err       error         // why nothing is known
 	warned    map[string]bool
@@ -217,7 +218,7 @@ func (h *hub) snapLocked(in []reconcile.Member) {
 			h.connected++
 		}
 	}
-	h.members, h.snap = members, snap
+	h.members, h.snap, h.inUse = members, snap, min(h.inUse, h.connected)
 	h.broadcastLocked()
 }
 
@@ -290,7 +291,7 @@ func (h *hub) missing(n int) (error, <-chan struct{}) {
 	believed, _ := h.stateLocked().Counts()
 	have, verb := believed, "known"
 	if h.ours || len(h.balancers) > 0 {
-		have, verb = h.connected, fmt.Sprintf("connected of %d known", believed)
+		have, verb = h.inUse, fmt.Sprintf("connected of %d known", believed)
 	}
 	if have >= n {
 		return nil, nil
@@ -353,6 +354,15 @@ func (h *hub) gained(m *member) {
 	m.ready++
 	if m.ready == 1 && !m.held && h.members[m.id] == m {
 		h.connected++
+	}
+}
+
+// published says that a balancer gave gRPC a picker with all that are connected.
+func (h *hub) published() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.inUse != h.connected {
+		h.inUse = h.connected
 		h.broadcastLocked()
 	}
 }
@@ -364,6 +374,7 @@ func (h *hub) lost(m *member) {
 	m.ready--
 	if m.ready == 0 && !m.held && h.members[m.id] == m {
 		h.connected--
+		h.inUse = min(h.inUse, h.connected)
 		h.broadcastLocked()
 	}
 }

@@ -171,6 +171,9 @@ func (b *balance) publishLocked() {
 	}
 	b.told, b.waiting = state, state == connectivity.Connecting
 	b.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: p})
+	if b.hub != nil {
+		b.hub.published()
+	}
 }
 
 // pickLocked makes the picker of the best endpoints that there are.

@@ -240,14 +240,13 @@ func (c *conn) health(state balancer.SubConnState) {
 	}
 	switch state.ConnectivityState {
 	case connectivity.Ready:
-		news := s.ready == nil
+		if s.ready == nil { // before gRPC is told, which hub.published notes
+			b.hub.gained(s.p.m)
+		}
 		s.ready = c
 		s.set(connectivity.Ready)
 		if s.p.mayDial() {
 			b.replacedLocked()
-		}
-		if news { // last, so that who waits for it finds it in use
-			b.hub.gained(s.p.m)
 		}
 	case connectivity.TransientFailure:
 		b.connErr, b.connAddr = fmt.Errorf("health check: %w", state.ConnectionError), c.addr.Addr
