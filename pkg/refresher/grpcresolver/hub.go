@@ -47,7 +47,7 @@ type hub struct {
 	snap      *snapshot       // of state; nil while nothing is known
 	channels  map[*channel]struct{}
 	balancers map[*balance]struct{}
-	members   map[uint64]*member
+	members   []*member // by ID, as in snap
 	connected int           // believed members with a READY connection
 	inUse     int           // of them, as of the latest picker: who waits for them finds them in use
 	changed   chan struct{} // closed and replaced when connected, inUse or snap changes
@@ -74,6 +74,7 @@ type member struct {
 	// Guarded by hub.mu.
 	ep    endpoint.Endpoint
 	held  bool
+	gone  bool
 	addrs []resolver.Address // never written to
 	ready int                // READY connections, of all balancers
 }
@@ -81,7 +82,7 @@ type member struct {
 func newHub(name string, cfg config.Config, events *queue) *hub {
 	h := &hub{
 		name: name, cfg: cfg, events: events,
-		channels: map[*channel]struct{}{}, balancers: map[*balance]struct{}{}, members: map[uint64]*member{},
+		channels: map[*channel]struct{}{}, balancers: map[*balance]struct{}{},
 		changed: make(chan struct{}), warned: map[string]bool{},
 		nodes: nodeConfig(cfg),
 	}
@@ -236,9 +237,7 @@ func (h *hub) memberLocked(in *reconcile.Member) *member {
 }
 
 func (s *snapshot) add(m *member) {
-	s.views = append(s.views, view{
-		m: m, held: m.held, terminating: m.ep.Terminating, weight: float64(max(m.ep.Weight, 1)), addrs: m.addrs,
-	})
+	s.views = append(s.views, view{m: m, held: m.held, terminating: m.ep.Terminating, weight: max(m.ep.Weight, 1)})
 	s.endpoints = append(s.endpoints, resolver.Endpoint{Addresses: m.addrs})
 	s.addresses = append(s.addresses, m.addrs...)
 }
@@ -255,7 +254,9 @@ func addresses(e endpoint.Endpoint) []resolver.Address {
 // fail notes why nothing is known; what is known stays as it is.
 func (h *hub) fail(err error) {
 	h.mu.Lock()
-	if h.snap == nil {
+	// What was known before an idle time may come into use just because of the
+	// error; it is published after the error is told.
+	if h.snap == nil && !h.stateLocked().Known() {
 		h.err = fmt.Errorf("%s: %w", h.name, err)
 	}
 	h.mu.Unlock()
@@ -352,7 +353,7 @@ func (h *hub) gained(m *member) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m.ready++
-	if m.ready == 1 && !m.held && h.members[m.id] == m {
+	if m.ready == 1 && !m.held && !m.gone {
 		h.connected++
 	}
 }
@@ -372,7 +373,7 @@ func (h *hub) lost(m *member) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m.ready--
-	if m.ready == 0 && !m.held && h.members[m.id] == m {
+	if m.ready == 0 && !m.held && !m.gone {
 		h.connected--
 		h.inUse = min(h.inUse, h.connected)
 		h.broadcastLocked()
@@ -383,7 +384,7 @@ func (h *hub) lost(m *member) {
 // because it is never dialled again.
 func (h *hub) settle(m *member) {
 	h.mu.Lock()
-	ended := m.held && m.ready == 0 && h.members[m.id] == m
+	ended := m.held && m.ready == 0 && !m.gone
 	loop := h.loop
 	h.mu.Unlock()
 	if ended && loop != nil {

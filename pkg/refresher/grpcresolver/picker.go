@@ -198,7 +198,7 @@ func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 		b.rampLocked(believed, now)
 		out := b.hub.ejected()
 		if len(out) > 0 {
-			usable := func(p *peer) bool { _, is := out[p.m.id]; return !p.held && !is }
+			usable := func(p *peer) bool { _, is := out[p.m]; return !p.held && !is }
 			if picker := b.pickerLocked(b.order, usable, now); len(picker.choices) > 0 {
 				return connectivity.Ready, picker
 			}
@@ -248,7 +248,7 @@ func (b *balance) pickerLocked(peers []*peer, use func(*peer) bool, now policy.N
 		if p.state != connectivity.Ready || !use(p) {
 			continue
 		}
-		c := policy.Candidate{Node: p.m.node, Weight: p.weight}
+		c := policy.Candidate{Node: p.m.node, Weight: float64(p.weight)}
 		if !p.full {
 			c.Since = p.since
 		}

@@ -305,7 +305,7 @@ func (s *slot) failed(c *conn, err error) {
 	}
 	if s.next < len(s.addrs) {
 		// Only the failure of the address that was tried last hurries the next.
-		if sameAddress(s.addrs[s.next-1], c.addr) {
+		if s.next > 0 && sameAddress(s.addrs[s.next-1], c.addr) {
 			s.tryNext()
 		}
 		return
