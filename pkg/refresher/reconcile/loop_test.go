@@ -175,6 +175,10 @@ func TestDrift(t *testing.T) {
 			"20m0s d e f",
 		})
 		l.want(t, want...)
+		verdicts := strings.Repeat("held restored ", 7) + "held believed held zero"
+		if got := l.verdicts(); got != verdicts {
+			t.Errorf("decided %q, want %q", got, verdicts)
+		}
 		if got := loop.State(); got.LastErr() != nil || got.Source() != "dns" || time.Since(got.LastGood()) > 5*time.Second {
 			t.Errorf("at the end: error %v, source %q, last answer %v ago", got.LastErr(), got.Source(), time.Since(got.LastGood()))
 		}
@@ -428,7 +432,7 @@ func TestLoopSourceGivesUp(t *testing.T) {
 	}
 }
 
-// TestLoopCancelBeforeTheSourceNotices: a source that hangs in the sink returns.
+// TestLoopCancelled: a source that is in the sink when the loop ends returns.
 func TestLoopCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

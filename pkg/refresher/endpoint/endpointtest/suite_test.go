@@ -89,7 +89,7 @@ func (f *fake) Run(ctx context.Context, sink endpoint.Sink) error {
 			}
 		case <-f.wake:
 		case <-ctx.Done():
-			return f.end(sink, ctx)
+			return f.end(ctx, sink)
 		}
 		f.mu.Lock()
 		eps, broken, changed, verify := f.eps, f.broken, f.changed, f.verify
@@ -103,7 +103,7 @@ func (f *fake) Run(ctx context.Context, sink endpoint.Sink) error {
 	}
 }
 
-func (f *fake) end(sink endpoint.Sink, ctx context.Context) error {
+func (f *fake) end(ctx context.Context, sink endpoint.Sink) error {
 	switch f.fault {
 	case "does not end":
 		select {}
