@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
@@ -531,9 +532,15 @@ func TestPartOfTheEndpoints(t *testing.T) {
 	r.h.snapLocked(believed(1, 2, 3))
 	snap := r.h.snap
 	r.h.mu.Unlock()
-	got := alignedAddresses(snap, resolver.State{Endpoints: []resolver.Endpoint{snap.endpoints[2], {Addresses: []resolver.Address{{Addr: "192.0.2.1:1"}}}}})
-	if len(got[0])+len(got[1]) != 0 || len(got[2]) != 1 {
-		t.Errorf("got %v", got)
+	s := resolver.State{
+		Endpoints:  []resolver.Endpoint{snap.endpoints[2], {Addresses: []resolver.Address{{Addr: "192.0.2.1:1"}}}},
+		Attributes: attributes.New(snapshotKey{}, snap),
+	}
+	if err := r.b.UpdateClientConnState(balancer.ClientConnState{ResolverState: s, BalancerConfig: &lbConfig{Config: r.c}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.cc.subs); n != 1 || r.cc.subs[0].addr != addrOf(3).String() {
+		t.Errorf("%d connections", n)
 	}
 	if snap.String() != square {
 		t.Errorf("in channelz it is %q", snap)

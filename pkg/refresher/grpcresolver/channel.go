@@ -1,6 +1,8 @@
 package grpcresolver
 
 import (
+	"errors"
+
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
@@ -67,7 +69,7 @@ func (c *channel) push() {
 	case snap == nil:
 		if c.err != err { //nolint:errorlint // the same value again is not news
 			c.err = err
-			c.cc.ReportError(err)
+			c.cc.ReportError(opaque(err))
 		}
 		return
 	case snap == c.snap:
@@ -85,9 +87,14 @@ func (c *channel) push() {
 	if len(snap.views) == 0 {
 		// Stock policies say "produced zero addresses". Those that tell the
 		// resolver's error say why.
-		c.cc.ReportError(c.hub.emptyError())
+		c.cc.ReportError(opaque(c.hub.emptyError()))
 	}
 }
+
+// opaque is an error of the same words. gRPC looks for a status in what a picker
+// or a resolver returns, and ends calls with it that should wait for ready; a
+// source that speaks gRPC itself wraps one.
+func opaque(err error) error { return errors.New(err.Error()) }
 
 // ResolveNow is part of resolver.Resolver. gRPC calls it when a connection ended
 // or could not be made.
@@ -107,7 +114,8 @@ type snapshotKey struct{}
 type snapshot struct {
 	hub   *hub
 	views []view
-	// endpoints and addresses are what gRPC gets, endpoints[i] for views[i].
+	// views are sorted by ID. endpoints and addresses are what gRPC gets,
+	// endpoints[i] for views[i].
 	endpoints []resolver.Endpoint
 	addresses []resolver.Address
 }
@@ -117,8 +125,7 @@ type view struct {
 	m           *member
 	held        bool
 	terminating bool
-	weight      float64
-	addrs       []resolver.Address
+	weight      uint32
 }
 
 // String keeps channelz and logs, which print attributes, short.

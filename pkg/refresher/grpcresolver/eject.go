@@ -1,6 +1,7 @@
 package grpcresolver
 
 import (
+	"slices"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
@@ -11,22 +12,22 @@ import (
 type ejection struct {
 	ejector *policy.Ejector // nil when nothing is ever ejected
 	timer   *time.Timer     // set while a channel uses the hub and something is left to watch
-	// out are the IDs of the ejected members, empty while ejections are set aside.
-	// It is replaced, not written to.
-	out   map[uint64]struct{}
-	until map[uint64]time.Time
+	// out are the ejected members, empty while ejections are set aside. It is
+	// replaced, not written to.
+	out   map[*member]struct{}
+	until map[*member]time.Time
 	panic bool
 }
 
 func (e *ejection) init(h *hub) {
 	if c := h.nodes.Eject; c.Enabled() {
 		e.ejector = policy.NewEjector(c)
-		e.until = map[uint64]time.Time{}
+		e.until = map[*member]time.Time{}
 	}
 }
 
-// ejected are the IDs of the members that get no calls for now.
-func (h *hub) ejected() map[uint64]struct{} {
+// ejected are the members that get no calls for now.
+func (h *hub) ejected() map[*member]struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.eject.out
@@ -69,18 +70,17 @@ func (h *hub) evaluate() {
 
 func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, events []endpoint.Event) {
 	nodes := make([]*policy.Node, 0, len(h.members))
-	by := make(map[*policy.Node]*member, len(h.members))
+	members := make([]*member, 0, len(h.members))
 	for _, m := range h.members {
 		if !m.held {
-			nodes = append(nodes, m.node)
-			by[m.node] = m
+			nodes, members = append(nodes, m.node), append(members, m)
 		}
 	}
 	changes, next := h.eject.ejector.Evaluate(now, nodes)
 	for _, c := range changes {
-		m := by[c.Node]
+		m := members[slices.Index(nodes, c.Node)]
 		if c.Ejected {
-			h.eject.until[m.id] = time.Now().Add(c.For)
+			h.eject.until[m] = time.Now().Add(c.For)
 			events = append(events, endpoint.Ejected{Endpoint: m.ep, Reason: c.Reason, For: c.For})
 		} else {
 			events = append(events, endpoint.Returned{Endpoint: m.ep, Reason: c.Reason})
@@ -91,14 +91,13 @@ func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, events []endpoint.
 		h.eject.panic = on
 		events = append(events, endpoint.Panicked{On: on, Usable: usable, Size: size})
 	}
-	out := make(map[uint64]struct{})
-	for id := range h.eject.until {
-		m := h.members[id]
+	out := make(map[*member]struct{}, len(h.eject.until))
+	for m := range h.eject.until {
 		switch {
-		case m == nil || !h.eject.ejector.Ejected(m.node):
-			delete(h.eject.until, id)
+		case !h.eject.ejector.Ejected(m.node):
+			delete(h.eject.until, m)
 		case !on:
-			out[id] = struct{}{}
+			out[m] = struct{}{}
 		}
 	}
 	changed = len(changes) > 0 || len(out) != len(h.eject.out)

@@ -1,7 +1,10 @@
 package grpcresolver
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +30,6 @@ func newForeign(target string, cfg config.Config) *foreign {
 func (f *foreign) snapshot(endpoints []resolver.Endpoint) *snapshot {
 	snap := &snapshot{hub: f.hub}
 	known := make(map[string]*member, len(endpoints))
-	members := make(map[uint64]*member, len(endpoints))
 	for _, e := range endpoints {
 		key := addressKey(e.Addresses)
 		if _, again := known[key]; again || key == "" {
@@ -38,14 +40,20 @@ func (f *foreign) snapshot(endpoints []resolver.Endpoint) *snapshot {
 			f.last++
 			m = &member{hub: f.hub, id: f.last, node: policy.NewNode(f.hub.nodes), since: time.Now(), ep: parsed(e.Addresses)}
 		}
-		known[key], members[m.id] = m, m
-		snap.views = append(snap.views, view{m: m, weight: 1, addrs: e.Addresses})
-		snap.endpoints = append(snap.endpoints, e)
+		m.addrs = e.Addresses // of this goroutine alone, here
+		known[key] = m
 	}
-	f.known = known
 	f.hub.mu.Lock()
 	defer f.hub.mu.Unlock()
-	f.hub.members, f.hub.snap = members, snap
+	for key, m := range f.known {
+		m.gone = known[key] != m
+	}
+	f.known = known
+	f.hub.members = slices.SortedFunc(maps.Values(known), func(a, b *member) int { return cmp.Compare(a.id, b.id) })
+	for _, m := range f.hub.members {
+		snap.add(m)
+	}
+	f.hub.snap = snap
 	return snap
 }
 

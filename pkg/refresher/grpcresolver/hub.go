@@ -47,7 +47,7 @@ type hub struct {
 	snap      *snapshot       // of state; nil while nothing is known
 	channels  map[*channel]struct{}
 	balancers map[*balance]struct{}
-	members   []*member // by ID, as in snap
+	members   []*member     // by ID, as in snap
 	connected int           // believed members with a READY connection
 	inUse     int           // of them, as of the latest picker: who waits for them finds them in use
 	changed   chan struct{} // closed and replaced when connected, inUse or snap changes
@@ -209,23 +209,34 @@ func (h *hub) snapLocked(in []reconcile.Member) {
 		hub: h, views: make([]view, 0, len(in)),
 		endpoints: make([]resolver.Endpoint, 0, len(in)), addresses: make([]resolver.Address, 0, len(in)),
 	}
-	members := make(map[uint64]*member, len(in))
+	members := make([]*member, 0, len(in))
+	old := h.members
 	h.connected = 0
 	for i := range in {
-		m := h.memberLocked(&in[i])
-		members[m.id] = m
+		for len(old) > 0 && old[0].id < in[i].ID {
+			old[0].gone = true
+			old = old[1:]
+		}
+		var m *member
+		if len(old) > 0 && old[0].id == in[i].ID {
+			m, old = old[0], old[1:]
+		}
+		m = h.newest(m, &in[i])
+		members = append(members, m)
 		snap.add(m)
 		if m.ready > 0 && !m.held {
 			h.connected++
 		}
 	}
-	h.members, h.snap, h.inUse = members, snap, min(h.inUse, h.connected)
+	for _, m := range old {
+		m.gone = true
+	}
+	h.members, h.snap = members, snap
 	h.broadcastLocked()
 }
 
-// memberLocked returns the member with its newest form.
-func (h *hub) memberLocked(in *reconcile.Member) *member {
-	m := h.members[in.ID]
+// newest gives a member, nil for a new one, its newest form. h.mu is held.
+func (h *hub) newest(m *member, in *reconcile.Member) *member {
 	switch {
 	case m == nil:
 		m = &member{hub: h, id: in.ID, node: policy.NewNode(h.nodes), since: in.Since, changed: in.Changed, ep: in.Endpoint, addrs: addresses(in.Endpoint)}

@@ -2,6 +2,7 @@ package grpcresolver
 
 import (
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
@@ -13,10 +14,12 @@ import (
 type peer struct {
 	b *balance
 	view
-	addrs []resolver.Address // to dial; under HTTPS_PROXY not the member's own
+	own   []resolver.Address // the member's
+	addrs []resolver.Address // to dial, under HTTPS_PROXY the proxy's
 	slots []*slot
 	state connectivity.State // the best of the slots'
 	gone  bool               // removed: what ends is not made again
+	until time.Time          // while it lingers: for how long
 
 	// since is when it became READY after it was new or could not be reached, 0
 	// before that. full means that it has its full share since then.

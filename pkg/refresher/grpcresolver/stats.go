@@ -45,8 +45,7 @@ type TargetStats struct {
 // EndpointStats is what is known of one endpoint at a moment.
 type EndpointStats struct {
 	endpoint.Endpoint
-	// Standing is Held while the guard keeps it although the source's answer
-	// lacks it.
+	// Held means that the guard keeps it although the source's answer lacks it.
 	Held bool
 	// Since is when it was seen first.
 	Since time.Time
@@ -146,7 +145,7 @@ func (h *hub) stats() TargetStats {
 		m := v.m
 		t.Endpoints = append(t.Endpoints, EndpointStats{
 			Endpoint: m.ep, Held: m.held, Since: m.since, State: states[m.id], Connections: m.ready,
-			EjectedUntil: h.eject.until[m.id], Calls: m.node.Stats(),
+			EjectedUntil: h.eject.until[m], Calls: m.node.Stats(),
 		})
 	}
 	return t
