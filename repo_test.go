@@ -53,6 +53,12 @@ var importRules = []laws.Rule{
 		Reason:   weight,
 	},
 	{
+		Packages: []string{"./pkg/refresher/..."},
+		Except:   []string{"./pkg/refresher/prometheus"},
+		Never:    []string{"github.com/prometheus/..."},
+		Reason:   "who wants no metrics links no metrics library: Stats are plain values, and the collector is imported by name",
+	},
+	{
 		Packages: []string{"./pkg/refresher"},
 		Never:    []string{"./pkg/refresher/source/kube", "./pkg/refresher/source/auto", "./pkg/refresher/xds", "./pkg/refresher/sidecar"},
 		Reason:   "the facade holds what every application needs; the rest is imported by name. " + weight,
