@@ -2,7 +2,6 @@ package grpcresolver
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -50,7 +49,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if isStream(info.Ctx) {
 		c.least = p.stream
 	}
-	c.live.Store(true)
+	c.live = true
 	to.m.node.Begin(now)
 	return balancer.PickResult{SubConn: sc, Done: c.finish}, nil
 }
@@ -75,7 +74,7 @@ type call struct {
 	on     *conn // nil where an endpoint has one connection
 	start  policy.Nanos
 	least  policy.Nanos // the length that the call counts with at least
-	live   atomic.Bool  // between Pick and Done
+	live   bool         // between Pick and Done
 }
 
 var calls sync.Pool // of *call
@@ -86,12 +85,13 @@ func newCall() *call {
 	return c
 }
 
-// done takes the end of the call. gRPC says it once for each pick; a policy above
-// this one that says it again must not end somebody else's call.
+// done takes the end of the call. gRPC says it once for each pick, under a lock of
+// the call; a policy above this one that says it again must not count it twice.
 func (c *call) done(info balancer.DoneInfo) {
-	if !c.live.CompareAndSwap(true, false) {
+	if !c.live {
 		return
 	}
+	c.live = false
 	m, start, least := c.m, c.start, c.least
 	if c.on != nil {
 		c.on.inFlight.Add(-1)

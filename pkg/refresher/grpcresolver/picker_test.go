@@ -84,8 +84,15 @@ func TestPickerOfNothing(t *testing.T) {
 	}
 }
 
-// Run it beside package policy's benchmark of a pick: the difference is the
-// record of the call.
+// BenchmarkClock is what no policy with latencies can save.
+func BenchmarkClock(b *testing.B) {
+	var sum policy.Nanos
+	for b.Loop() {
+		sum += policy.Now() - policy.Now()
+	}
+	_ = sum
+}
+
 func BenchmarkPickAndDone(b *testing.B) {
 	for _, name := range config.Names() {
 		for _, n := range []int{3, 100, 10_000} {
