@@ -106,8 +106,8 @@ func (w *step) empty(set endpoint.Set) {
 // because an earlier one lacked the same.
 func (w *step) confirmed(set endpoint.Set, missing []Member, restored, base int) bool {
 	d := &w.s.doubt
-	if !d.on || d.partial.IsZero() || restored > 0 || len(missing) != w.s.held {
-		return false // missing holds at least those Held that are not restored
+	if !d.on || d.partial.IsZero() || restored > 0 || news(missing) > 0 {
+		return false
 	}
 	// When looking again failed meanwhile, the plain answers may all come from
 	// the one server that is wrong.
@@ -120,20 +120,31 @@ func (w *step) confirmed(set endpoint.Set, missing []Member, restored, base int)
 	return true
 }
 
+// news returns how many of the missing members the last answer had.
+func news(missing []Member) int {
+	n := 0
+	for _, m := range missing {
+		if m.Standing == Believed {
+			n++
+		}
+	}
+	return n
+}
+
 // hold goes on doubting, or begins to.
 func (w *step) hold(missing []Member, restored, base, after int) {
-	held := w.s.held
+	fresh := news(missing)
 	d := w.begin(base)
 	switch {
 	case d.partial.IsZero():
 		d.partial, d.first, d.empty, d.failed = w.now, w.now, time.Time{}, false
-	case restored > 0 || len(missing) != held:
+	case restored > 0 || fresh > 0:
 		d.first = w.now
 	}
 	if restored > 0 {
 		w.decide(endpoint.VerdictRestored, base, after, "%d of the missing endpoints are back", restored)
 	}
-	if len(missing) > held-restored {
+	if fresh > 0 {
 		w.decide(endpoint.VerdictHeld, base, after, "%d of %d endpoints are missing at once: asking again", len(missing), base)
 	}
 }
@@ -158,7 +169,10 @@ func (w *step) undoubted(missing []Member, restored, base, after int, believe bo
 // settle lets the guard's clocks act, asks, and says when to be woken.
 func (w *step) settle() {
 	s, d := &w.s, &w.s.doubt
-	if s.held == 0 {
+	if d.on && s.held == 0 {
+		if len(s.members) > 0 {
+			w.decide(endpoint.VerdictBelieved, d.base, len(s.members), "no missing endpoint has a connection any more")
+		}
 		*d = doubt{}
 	}
 	if !d.on || s.lastErr != nil {
@@ -227,5 +241,5 @@ func (w *step) expire(due func(Member) bool) {
 		w.decide(endpoint.VerdictExpired, before, after, "nothing confirmed or contradicted that %d of %d are missing", len(edits), before)
 		return
 	}
-	w.decide(endpoint.VerdictZero, before, 0, "there are no endpoints: %s for %v", s.reason, w.cfg.EmptyGrace)
+	w.decide(endpoint.VerdictZero, before, 0, "there are no endpoints: %s, and nothing else within %v", s.reason, w.cfg.EmptyGrace)
 }

@@ -72,7 +72,8 @@ type State struct {
 	lastGood time.Time // the last answer
 	lastErr  error     // since then
 	failing  time.Time // when lastErr began
-	seen     time.Time // until when the source vouched for the members
+	live     bool      // the source answered in this life, and has not failed since
+	seen     time.Time // until when a source vouched for the members
 
 	doubt doubt
 	away  map[uint64]time.Time // when the members' servers said GOAWAY; never written to
@@ -153,6 +154,6 @@ func (s State) resumed(cfg Config, now time.Time) State {
 		return State{lastID: s.lastID}
 	}
 	s.stale = now.Sub(s.seen) > cfg.EmptyGrace
-	s.lastErr, s.failing, s.away, s.doubt = nil, time.Time{}, nil, doubt{}
+	s.lastErr, s.failing, s.live, s.away, s.doubt = nil, time.Time{}, false, nil, doubt{}
 	return s
 }

@@ -73,7 +73,7 @@ func Step(cfg Config, s State, now time.Time, in Input) (State, Output) {
 		w.reports(reports{in})
 	}
 	w.settle()
-	if w.s.lastErr == nil {
+	if w.s.live {
 		w.s.seen = now
 	}
 	if w.moved {
@@ -107,7 +107,7 @@ func (w *step) decide(v endpoint.Verdict, before, after int, format string, args
 func (w *step) answer(set endpoint.Set) {
 	s := &w.s
 	w.recovered()
-	s.lastGood, s.source = w.now, set.Source
+	s.lastGood, s.source, s.live = w.now, set.Source, true
 	same := slices.EqualFunc(set.Endpoints, s.set, endpoint.Endpoint.Equal)
 	if told := set; !same {
 		set = set.Normalize()
@@ -250,9 +250,12 @@ func (w *step) failure(err error) {
 		err = errors.New("the source failed and did not say why")
 	}
 	if s.lastErr == nil {
-		s.seen, s.failing = w.now, w.now
+		s.failing = w.now
 	}
-	s.lastErr = err
+	if s.live {
+		s.seen = w.now
+	}
+	s.lastErr, s.live = err, false
 	s.doubt.failed = s.doubt.on
 	w.event(endpoint.RefreshFailed{Source: s.source, Err: err})
 	if s.stale {

@@ -227,6 +227,14 @@ func TestStepConditions(t *testing.T) {
 		"terminating ones go and are never held": `
 			0s dns a b c d => a b c d
 			1s dns a b~ cx dx => a`,
+		"a held one that is told to terminate goes, and the others are confirmed": `
+			0s dns a b c d e f => a b c d e f
+			1s dns a => a | b c d e f; held ask wake 2s
+			2s dns a bx => a; believed`,
+		"a held one that goes does not hide one that is newly missing": `
+			0s dns a b c d e f => a b c d e f
+			1s dns a b => a b | c d e f; held ask wake 2s
+			2s dns a cx => a | b d e f; held ask wake 4s`,
 		"terminating ones do not count, the others do": `
 			0s dns a b c d e f g => a b c d e f g
 			1s dns a b~ cx => a | d e f g; held ask wake 2s
@@ -315,7 +323,7 @@ func TestStepConnections(t *testing.T) {
 			1.1s ended #3 => a#1 | b#2 d#4; wake 2s
 			1.2s ended #3 => a#1 | b#2 d#4; wake 2s
 			1.3s goaway #2 => a#1 | d#4; wake 2s
-			1.4s ended #4 => a#1`,
+			1.4s ended #4 => a#1; believed`,
 		"what is left is confirmed although it is fewer": `
 			0s dns a b c d e f => a#1 b#2 c#3 d#4 e#5 f#6
 			1s dns a => a#1 | b#2 c#3 d#4 e#5 f#6; held ask wake 2s
@@ -447,6 +455,14 @@ func TestResume(t *testing.T) {
 			61s resume => unknown
 			62s dns => none; zero
 			63s dns a => a#3`,
+		"a life without an answer makes nothing younger": `
+			0s  dns a b => a#1 b#2
+			40s resume => a#1 b#2
+			50s tick => a#1 b#2
+			61s resume => unknown
+			62s tick => unknown
+			63s resume => unknown
+			64s fail => a#1 b#2`,
 		"old, resumed twice": `
 			0s  dns a b => a#1 b#2
 			61s resume => unknown
