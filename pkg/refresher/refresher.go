@@ -88,8 +88,8 @@ func (r *Refresher) switchOn(s settings) error {
 		s.source = fromDNS(r.config.Refresh)
 	}
 	o := grpcresolver.Options{
-		Scheme: s.scheme, Opener: s.source, ServiceConfig: r.serviceConfig, ServiceName: s.serviceName,
-		DefaultPort: s.defaultPort, Logger: s.logger,
+		Scheme: s.scheme, Opener: s.source, ServiceConfig: r.serviceConfig, Tuning: r.config,
+		ServiceName: s.serviceName, DefaultPort: s.defaultPort, Logger: s.logger,
 	}
 	if len(s.events) > 0 {
 		o.Events = func(target string, e endpoint.Event) {

@@ -271,3 +271,31 @@ func TestNilLogger(t *testing.T) {
 	t.Setenv(refresher.DisableVariable, "1")
 	newRefresher(t, refresher.WithLogger(nil))
 }
+
+// TestTuningUnderStockPolicy: the guard serves every policy, with what was tuned.
+func TestTuningUnderStockPolicy(t *testing.T) {
+	ctx := within(t)
+	pods := startPods(t, 1)
+	source := static.New()
+	source.Tell(endpoint.Set{Endpoints: endpoints(pods...)})
+	zero := make(chan struct{}, 1)
+	c := config.Default(config.PeakEWMA)
+	c.Refresh.EmptyGrace = 0
+	r := newRefresher(t, quiet, refresher.WithSource(source), refresher.WithConfig(c),
+		refresher.WithServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+		refresher.WithEvents(func(e refresher.Event) {
+			if d, ok := e.What.(endpoint.GuardDecision); ok && d.Verdict == endpoint.VerdictZero {
+				zero <- struct{}{}
+			}
+		}))
+	conn := dial(t, target, r.DialOption())
+	if _, err := whoAnswers(ctx, conn); err != nil {
+		t.Fatal(err)
+	}
+	source.Tell(endpoint.Set{Reason: "NXDOMAIN"})
+	select {
+	case <-zero:
+	case <-ctx.Done():
+		t.Error("an empty answer was not believed at once, though the grace is 0")
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 )
 
@@ -29,6 +30,9 @@ type Options struct {
 	// none. A loadBalancingConfig in it wins; without one the policy is
 	// grpclb_refresher_peak_ewma with its defaults.
 	ServiceConfig string
+	// Tuning is in force where the service config names a policy that is not
+	// ours, which the guard serves as well; the zero value means the defaults.
+	Tuning config.Config
 	// ServiceName is the channels' authority in place of the target's: the name
 	// that the servers' certificates are for. "" for the target's.
 	ServiceName string
@@ -69,7 +73,13 @@ func New(o Options) (*Builder, error) {
 		// one would never be found.
 		return nil, fmt.Errorf("grpcresolver: %q is not a scheme: lower-case letters, digits, + - . are wanted", o.Scheme)
 	}
-	sc, err := mergeServiceConfig(o.ServiceConfig)
+	if o.Tuning == (config.Config{}) {
+		o.Tuning = config.Default(config.PeakEWMA)
+	}
+	if err := o.Tuning.Validate(); err != nil {
+		return nil, fmt.Errorf("grpcresolver: %w", err)
+	}
+	sc, err := mergeServiceConfig(o.ServiceConfig, o.Tuning)
 	if err != nil {
 		return nil, fmt.Errorf("grpcresolver: %w", err)
 	}

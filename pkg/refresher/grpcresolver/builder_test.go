@@ -49,7 +49,7 @@ func TestMergeServiceConfig(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := mergeServiceConfig(tt.in)
+			got, err := mergeServiceConfig(tt.in, config.Default(config.PeakEWMA))
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("error %v, want one that says %q", err, tt.err)

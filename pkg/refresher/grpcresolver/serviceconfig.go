@@ -17,8 +17,8 @@ import (
 // part of it.
 type serviceConfig struct {
 	json string
-	// policy is what the operator tuned. With somebody else's policy it holds the
-	// defaults: the guard works for all of them.
+	// policy is what the operator tuned. With somebody else's policy it holds
+	// [Options.Tuning]: the guard works for all of them.
 	policy config.Config
 	ours   bool
 }
@@ -27,7 +27,7 @@ type serviceConfig struct {
 // with our policy where it names none. grpc-go takes the resolver's config or
 // the channel's default, never both, so everything else of the user's has to be
 // in it as well.
-func mergeServiceConfig(user string) (serviceConfig, error) {
+func mergeServiceConfig(user string, tuning config.Config) (serviceConfig, error) {
 	if strings.TrimSpace(user) == "" {
 		user = "{}"
 	}
@@ -54,7 +54,7 @@ func mergeServiceConfig(user string) (serviceConfig, error) {
 		}
 		fields["loadBalancingConfig"] = list
 	}
-	policy, ours, err := chosenPolicy(list)
+	policy, ours, err := chosenPolicy(list, tuning)
 	if err != nil {
 		return serviceConfig{}, fmt.Errorf("service config: %w", err)
 	}
@@ -77,7 +77,7 @@ func field(fields map[string]json.RawMessage, name string) (json.RawMessage, boo
 
 // chosenPolicy finds the entry that gRPC will use, the first whose policy is
 // linked in (gRFC A24), and reads it when it is ours.
-func chosenPolicy(list json.RawMessage) (c config.Config, ours bool, err error) {
+func chosenPolicy(list json.RawMessage, tuning config.Config) (c config.Config, ours bool, err error) {
 	var entries []map[string]json.RawMessage
 	if err := json.Unmarshal(list, &entries); err != nil {
 		return c, false, fmt.Errorf("loadBalancingConfig: %w", err)
@@ -93,7 +93,7 @@ func chosenPolicy(list json.RawMessage) (c config.Config, ours bool, err error) 
 				return c, true, err
 			}
 			if balancer.Get(name) != nil {
-				return config.Default(config.PeakEWMA), false, nil
+				return tuning, false, nil
 			}
 			names = append(names, name)
 		}
