@@ -66,6 +66,38 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
+// BenchmarkStepFallback is DNS after EndpointSlices: the switch itself, and one
+// pod for another while members know more than the answers tell.
+func BenchmarkStepFallback(b *testing.B) {
+	const n = 10_000
+	cfg := DefaultConfig()
+	now := time.Unix(1_000_000, 0)
+	kube, dns := many(n, true), many(n+1, false)
+	for i := range kube {
+		v6 := netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)})
+		kube[i].Addrs = append(kube[i].Addrs, netip.AddrPortFrom(v6, 6565))
+	}
+	before, _ := Step(cfg, State{}, now, Answer{endpoint.Set{Authoritative: true, Endpoints: kube}})
+	b.Run("switch", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, out := Step(cfg, before, now, Answer{endpoint.Set{Endpoints: dns[:n]}}); out.Changed {
+				b.Fatal("the switch changed members")
+			}
+		}
+	})
+	after, _ := Step(cfg, before, now, Answer{endpoint.Set{Endpoints: dns[:n]}})
+	b.Run("one", func(b *testing.B) {
+		next := append(append([]endpoint.Endpoint(nil), dns[:n/2]...), dns[n/2+1:]...)
+		b.ReportAllocs()
+		for b.Loop() {
+			if next, _ := Step(cfg, after, now, Answer{endpoint.Set{Endpoints: next}}); len(next.Members()) != n {
+				b.Fatalf("%d members", len(next.Members()))
+			}
+		}
+	})
+}
+
 // BenchmarkStepEnded is the end of all connections that are held.
 func BenchmarkStepEnded(b *testing.B) {
 	cfg := DefaultConfig()

@@ -67,8 +67,9 @@ func (w *step) join(set endpoint.Set, wanted []endpoint.Endpoint) joined {
 	}
 	changed = append(changed, w.deprived(c, wanted, j.ids, changed)...)
 	changed = append(changed, w.rematch(&j, wanted, open, loose)...)
+	members := finder{members: s.members}
 	for _, at := range changed {
-		pos, _ := s.at(j.ids[at])
+		pos, _ := members.at(j.ids[at])
 		m := s.members[pos]
 		ep := wanted[at]
 		if !set.Authoritative {
@@ -131,11 +132,12 @@ func (w *step) deprived(c claims, wanted []endpoint.Endpoint, ids []uint64, chan
 	if !s.extras {
 		return nil
 	}
+	members := finder{members: s.members}
 	for at, id := range ids {
 		if id == 0 {
 			continue
 		}
-		pos, _ := s.at(id)
+		pos, _ := members.at(id)
 		known := s.members[pos].Endpoint
 		if len(known.Addrs) == len(wanted[at].Addrs) || !c.others(known, at) {
 			continue
@@ -205,9 +207,10 @@ func (c claims) taken(e endpoint.Endpoint) bool {
 func (w *step) mergeJoin(wanted []endpoint.Endpoint, authoritative bool, ids []uint64) (open, changed, loose []int) {
 	s := &w.s
 	sameKind := authoritative == s.authoritative
+	members := finder{members: s.members}
 	i := 0
 	miss := func() {
-		pos, _ := s.at(s.ids[i])
+		pos, _ := members.at(s.ids[i])
 		loose = append(loose, pos)
 		i++
 	}
@@ -225,7 +228,7 @@ func (w *step) mergeJoin(wanted []endpoint.Endpoint, authoritative bool, ids []u
 			continue
 		}
 		// The member may know more than the last answer told: its UID.
-		if pos, _ := s.at(s.ids[i]); !s.members[pos].Endpoint.Same(e) {
+		if pos, _ := members.at(s.ids[i]); !s.members[pos].Endpoint.Same(e) {
 			open = append(open, at)
 			miss()
 			continue

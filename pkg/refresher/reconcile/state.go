@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -120,17 +121,28 @@ func (s State) Reason() string {
 	return s.reason
 }
 
+// finder finds members by ID. Who asks for many mostly asks in the order of the
+// IDs, so that the next one is the one behind the last.
+type finder struct {
+	members []Member
+	next    int
+}
+
+// at returns the position of the member with the ID.
+func (f *finder) at(id uint64) (int, bool) {
+	if f.next < len(f.members) && f.members[f.next].ID == id {
+		f.next++
+		return f.next - 1, true
+	}
+	pos, ok := slices.BinarySearchFunc(f.members, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
+	f.next = pos + 1
+	return pos, ok
+}
+
 // at returns the position of the member with the ID.
 func (s *State) at(id uint64) (int, bool) {
-	return slices.BinarySearchFunc(s.members, id, func(m Member, id uint64) int {
-		switch {
-		case m.ID < id:
-			return -1
-		case m.ID > id:
-			return 1
-		}
-		return 0
-	})
+	f := finder{members: s.members}
+	return f.at(id)
 }
 
 // resumed is the State of an earlier life as a new one starts from it: the

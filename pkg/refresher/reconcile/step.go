@@ -288,6 +288,7 @@ func (w *step) reports(in reports) {
 		}
 		return away
 	}
+	members := finder{members: s.members}
 	for _, r := range in {
 		switch r := r.(type) {
 		case Connected:
@@ -295,7 +296,7 @@ func (w *step) reports(in reports) {
 				delete(change(), r.ID)
 			}
 		case Ended:
-			pos, ok := s.at(r.ID)
+			pos, ok := members.at(r.ID)
 			switch {
 			case !ok:
 			case s.members[pos].Standing == Held:
