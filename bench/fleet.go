@@ -53,6 +53,8 @@ func fleet(_ context.Context, _ *bench, s *result.Section) error {
 	s.Note("Simulated with the DNS source's own Pace (interval 5 s, at most 30 s, jitter 10 %%) under a virtual clock; nothing is sent, so the machine does not matter.")
 	s.Note("Octets are those of real messages with IP and UDP or TCP headers. Over TCP the handshake, one acknowledgement for two segments and the end " +
 		"are reckoned with; over UDP nothing is lost. CoreDNS compresses names only where an answer would not fit otherwise, and so does this.")
+	s.Note("When a connection ends, its client asks at once, three times in a row and then once a second at most: a pod with a connection from each of " +
+		"100,000 clients that goes away costs 100,000 questions in the time in which the connections end, which is the server's grace period when it drains.")
 	s.Note("Lists after a failed watch and the API server's own caches are not reckoned with.")
 	return nil
 }

@@ -41,6 +41,7 @@ func TestDNSSource(t *testing.T) {
 	// plain: headless. single: headless with one endpoint. mapped: 80 on a
 	// ClusterIP, with a headless twin whose pods listen on 6565. alone: without
 	// one. several: two ports. unclear: two ports, of which nothing tells.
+	// nameless: one port without a name.
 	s.apply(
 		service("plain", headless, noSelector), slice("plain", 0, endpoint("198.18.0.1"), endpoint("198.18.0.2"), endpoint("198.18.0.3")),
 		service("single", headless, noSelector), slice("single", 0, endpoint("198.18.1.1")),
@@ -51,6 +52,8 @@ func TestDNSSource(t *testing.T) {
 		with(slice("several-headless", 0, endpoint("198.18.3.1")), alsoOn("metrics", 9090)),
 		service("unclear", noSelector, ports("one", 80, "two", 90)), service("unclear-headless", headless, noSelector, ports("one", 80, "two", 90)),
 		with(slice("unclear-headless", 0, endpoint("198.18.4.1")), alsoOn("two", 9090)),
+		service("nameless", noSelector, ports("", 80)), service("nameless-headless", headless, noSelector, ports("", 80)),
+		with(slice("nameless-headless", 0, endpoint("198.18.6.1")), func(s *discoveryv1.EndpointSlice) { s.Ports[0].Name = new(string) }),
 	)
 	s.apply(append(manyEndpoints("big", 300), service("big", headless, noSelector))...)
 	vip := func(name string) string {
@@ -80,6 +83,8 @@ func TestDNSSource(t *testing.T) {
 		{target: "alone:grpc", set: []string{vip("alone") + ":80"}, vip: vip("alone")},
 		{target: "several:80", set: []string{"198.18.3.1:6565"}, vip: vip("several"), twin: "several-headless." + full},
 		{target: "unclear:80", set: []string{vip("unclear") + ":80"}, vip: vip("unclear"), warning: "name the port in the target"},
+		{target: "nameless:80", set: []string{"198.18.6.1:6565"}, vip: vip("nameless"), twin: "nameless-headless." + full},
+		{target: "nameless-headless:80", set: []string{"198.18.6.1:80"}, warning: "no endpoint of it has port 80: use 6565"},
 		{target: "big:6565"},
 		{target: "big:grpc"},
 	}
@@ -117,6 +122,7 @@ func TestDNSSource(t *testing.T) {
 			}
 			for _, got := range sets {
 				if strings.HasPrefix(c.target, "big:") {
+					t.Logf("%d endpoints in %d bytes", len(got.Set), got.Bytes)
 					if len(got.Set) != 300 || got.Bytes < 4000 {
 						t.Errorf("%d endpoints in %d bytes, want 300", len(got.Set), got.Bytes)
 					}
