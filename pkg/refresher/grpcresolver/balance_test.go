@@ -414,6 +414,36 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
+// The pods of a dead node come back from an ejection together: few calls find
+// out that nothing has changed.
+func TestReturnsSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.mustSet(believed(1, 2, 3, 4))
+		for id := 1; id <= 4; id++ {
+			r.sub(id).ready()
+		}
+		time.Sleep(time.Minute)
+		var back []*member
+		for _, p := range r.b.order {
+			if a := p.m.ep.Addr().String(); a == r.sub(3).addr || a == r.sub(4).addr {
+				back = append(back, p.m)
+			}
+		}
+		r.b.ejectionsChanged(back)
+		time.Sleep(maxWait)
+		got := r.picks(4000)
+		if n := got[r.sub(3).addr] + got[r.sub(4).addr]; len(back) != 2 || n < 40 || n > 800 {
+			t.Errorf("%d that returned got %d of 4000 at first", len(back), n)
+		}
+		time.Sleep(11 * time.Second)
+		got = r.picks(4000)
+		if n := got[r.sub(3).addr] + got[r.sub(4).addr]; n < 1600 {
+			t.Errorf("they got %d of 4000 after the slow start", n)
+		}
+	})
+}
+
 // Held members: in use only while no believed one is READY, never dialled.
 func TestHeldMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -503,7 +533,7 @@ func TestClosed(t *testing.T) {
 		r.b.ExitIdle()
 		r.b.UpdateSubConnState(nil, balancer.SubConnState{})
 		r.b.ResolverError(errRefused)
-		r.b.ejectionsChanged()
+		r.b.ejectionsChanged(nil)
 		if err := r.set(believed(4)); err != nil {
 			t.Error(err)
 		}

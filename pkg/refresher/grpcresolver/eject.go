@@ -14,9 +14,9 @@ type ejection struct {
 	timer   *time.Timer     // set while a channel uses the hub and something is left to watch
 	// out are the ejected members, empty while ejections are set aside. It is
 	// replaced, not written to.
-	out   map[*member]struct{}
-	until map[*member]time.Time
-	panic bool
+	out      map[*member]struct{}
+	until    map[*member]time.Time
+	panicked bool
 }
 
 func (e *ejection) init(h *hub) {
@@ -51,7 +51,7 @@ func (h *hub) evaluate() {
 		h.mu.Unlock()
 		return
 	}
-	changed, events := h.evaluateLocked(policy.Now())
+	changed, returned, events := h.evaluateLocked(policy.Now())
 	balancers := make([]*balance, 0, len(h.balancers))
 	for b := range h.balancers {
 		balancers = append(balancers, b)
@@ -64,11 +64,11 @@ func (h *hub) evaluate() {
 		return
 	}
 	for _, b := range balancers {
-		b.ejectionsChanged()
+		b.ejectionsChanged(returned)
 	}
 }
 
-func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, events []endpoint.Event) {
+func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, returned []*member, events []endpoint.Event) {
 	nodes := make([]*policy.Node, 0, len(h.members))
 	members := make([]*member, 0, len(h.members))
 	for _, m := range h.members {
@@ -83,12 +83,13 @@ func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, events []endpoint.
 			h.eject.until[m] = time.Now().Add(c.For)
 			events = append(events, endpoint.Ejected{Endpoint: m.ep, Reason: c.Reason, For: c.For})
 		} else {
+			returned = append(returned, m)
 			events = append(events, endpoint.Returned{Endpoint: m.ep, Reason: c.Reason})
 		}
 	}
 	on, usable, size := h.eject.ejector.Panic()
-	if on != h.eject.panic {
-		h.eject.panic = on
+	if on != h.eject.panicked {
+		h.eject.panicked = on
 		events = append(events, endpoint.Panicked{On: on, Usable: usable, Size: size})
 	}
 	out := make(map[*member]struct{}, len(h.eject.until))
@@ -103,7 +104,7 @@ func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, events []endpoint.
 	changed = len(changes) > 0 || len(out) != len(h.eject.out)
 	h.eject.out = out
 	h.eject.watch(h, next.Sub(now))
-	return changed, events
+	return changed, returned, events
 }
 
 // watch calls evaluate again in time.
@@ -123,11 +124,19 @@ func (e *ejection) stop() {
 	}
 }
 
-// ejectionsChanged makes a picker with, or without, those that were ejected.
-func (b *balance) ejectionsChanged() {
+// ejectionsChanged makes a picker with, or without, those that were ejected. Who
+// returns starts slowly: where its node is dead, a second passes before the first
+// call says so, and with its full share that second's calls are lost.
+func (b *balance) ejectionsChanged(returned []*member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed {
-		b.publishSoonLocked()
+	if b.closed {
+		return
 	}
+	for _, p := range b.order {
+		if p.since != 0 && slices.Contains(returned, p.m) {
+			p.since, p.full, p.back = policy.Now(), false, true
+		}
+	}
+	b.publishSoonLocked()
 }

@@ -25,6 +25,9 @@ type peer struct {
 	// before that. full means that it has its full share since then.
 	since policy.Nanos
 	full  bool
+	// back means that since is when an ejection ended. It is not new: it makes no
+	// majority of new ones, and no such majority gives it its share.
+	back bool
 }
 
 func newPeer(b *balance, m *member) *peer {
@@ -101,7 +104,7 @@ func (p *peer) assess() {
 	case best == connectivity.Ready && p.since == 0:
 		p.since = policy.Now()
 	case best == connectivity.TransientFailure:
-		p.since, p.full = 0, false // it was away: it begins slowly again
+		p.since, p.full, p.back = 0, false, false // it was away: it begins slowly again
 	}
 	p.state = best
 }

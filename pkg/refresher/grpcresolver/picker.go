@@ -222,11 +222,11 @@ func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 func (b *balance) rampLocked(believed int, now policy.Nanos) {
 	fresh := 0
 	ramps := func(p *peer) bool {
-		return !p.held && !p.full && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart)
+		return !p.held && !p.full && !p.back && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart)
 	}
 	for _, p := range b.order {
 		// Those that just came count, whether or not they have their full share.
-		if !p.held && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart) {
+		if !p.held && !p.back && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart) {
 			fresh++
 		}
 	}

@@ -53,11 +53,25 @@ func (r *ramp) refuses(i int, now Nanos, random uint32) bool {
 	return float64(random) >= share*(1<<32)
 }
 
+// redraws is how often somebody else is looked for when both of a draw give a
+// pick away. Half of the endpoints may ramp at once, the pods of a node that
+// come back from an ejection say: every fourth draw has two of them then.
+const redraws = 4
+
 // settle returns the winner of a draw, or the other one when the winner gives
-// this pick away and the other would take it.
+// this pick away and the other would take it. When neither would, others are
+// drawn; where nearly all ramp one of them has to, and it is the winner.
 func (r *ramp) settle(winner, other int, now Nanos, d *draw) int {
-	if r.refuses(winner, now, uint32(d.bits())) && !r.refuses(other, now, uint32(d.bits())) {
+	if !r.refuses(winner, now, uint32(d.bits())) {
+		return winner
+	}
+	if !r.refuses(other, now, uint32(d.bits())) {
 		return other
+	}
+	for range redraws {
+		if k := d.one(d.bits()); !r.refuses(k, now, uint32(d.bits())) {
+			return k
+		}
 	}
 	return winner
 }
