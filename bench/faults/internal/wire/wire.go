@@ -37,6 +37,7 @@ var Service = &grpc.ServiceDesc{
 	}},
 }
 
+//nolint:revive // the order of the arguments is grpc-go's
 func call(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	in := new(wrapperspb.Int64Value)
 	if err := decode(in); err != nil {
