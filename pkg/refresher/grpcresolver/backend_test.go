@@ -50,11 +50,8 @@ type backend struct {
 type backendOption func(*backendConfig)
 
 type backendConfig struct {
-	addr string
 	opts []grpc.ServerOption
 }
-
-func at(addr string) backendOption { return func(c *backendConfig) { c.addr = addr } }
 
 func serving(opts ...grpc.ServerOption) backendOption {
 	return func(c *backendConfig) { c.opts = append(c.opts, opts...) }
@@ -63,11 +60,11 @@ func serving(opts ...grpc.ServerOption) backendOption {
 // newBackend serves on a free port of the loopback until the test ends.
 func newBackend(t testing.TB, options ...backendOption) *backend {
 	t.Helper()
-	cfg := backendConfig{addr: "127.0.0.1:0"}
+	var cfg backendConfig
 	for _, o := range options {
 		o(&cfg)
 	}
-	l, err := net.Listen("tcp", cfg.addr)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

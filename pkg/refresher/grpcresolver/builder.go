@@ -193,7 +193,7 @@ func (b *Builder) Refresh() {
 // how many there are.
 func (b *Builder) Wait(ctx context.Context, target string, n int) error {
 	for {
-		missing, changed := b.missing(target, n)
+		changed, missing := b.missing(target, n)
 		if missing == nil {
 			return nil
 		}
@@ -205,9 +205,9 @@ func (b *Builder) Wait(ctx context.Context, target string, n int) error {
 	}
 }
 
-// missing says what Wait waits for, and returns a channel that is closed when
-// that may have changed.
-func (b *Builder) missing(target string, n int) (error, <-chan struct{}) {
+// missing says what Wait waits for, with a channel that is closed when that may
+// have changed.
+func (b *Builder) missing(target string, n int) (<-chan struct{}, error) {
 	b.mu.Lock()
 	created := b.created
 	b.mu.Unlock()
@@ -217,8 +217,8 @@ func (b *Builder) missing(target string, n int) (error, <-chan struct{}) {
 			continue
 		}
 		found = true
-		if err, changed := h.missing(n); err != nil {
-			return err, changed
+		if changed, err := h.missing(n); err != nil {
+			return changed, err
 		}
 	}
 	if !found {
@@ -226,7 +226,7 @@ func (b *Builder) missing(target string, n int) (error, <-chan struct{}) {
 		if name == "" {
 			name = "any target"
 		}
-		return fmt.Errorf("no channel to %s was used yet: call Connect on it", name), created
+		return created, fmt.Errorf("no channel to %s was used yet: call Connect on it", name)
 	}
 	return nil, nil
 }

@@ -232,6 +232,7 @@ func (h *hub) snapLocked(in []reconcile.Member) {
 		m.gone = true
 	}
 	h.members, h.snap = members, snap
+	h.inUse = min(h.inUse, h.connected)
 	h.broadcastLocked()
 }
 
@@ -291,14 +292,14 @@ func (h *hub) broadcastLocked() {
 // missing returns nil when n members are connected, or are believed where no
 // balancer of ours knows connections; else what is missing, and a channel
 // that is closed when that may have changed.
-func (h *hub) missing(n int) (error, <-chan struct{}) {
+func (h *hub) missing(n int) (<-chan struct{}, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.snap == nil {
 		if h.err != nil {
-			return h.err, h.changed
+			return h.changed, h.err
 		}
-		return fmt.Errorf("%s: no answer yet", h.name), h.changed
+		return h.changed, fmt.Errorf("%s: no answer yet", h.name)
 	}
 	believed, _ := h.stateLocked().Counts()
 	have, verb := believed, "known"
@@ -308,7 +309,7 @@ func (h *hub) missing(n int) (error, <-chan struct{}) {
 	if have >= n {
 		return nil, nil
 	}
-	return fmt.Errorf("%s: %d endpoints are wanted, %d are %s", h.name, n, have, verb), h.changed
+	return h.changed, fmt.Errorf("%s: %d endpoints are wanted, %d are %s", h.name, n, have, verb)
 }
 
 // emptyError says why a call has nowhere to go: what is known, from whom, since

@@ -115,6 +115,7 @@ func (s *slot) conn(addr resolver.Address) *conn {
 		}
 	}
 	c := &conn{s: s, addr: addr, state: connectivity.Idle}
+	//nolint:staticcheck // deprecated for several addresses; there is no other way to make one
 	sc, err := s.p.b.cc.NewSubConn([]resolver.Address{addr}, balancer.NewSubConnOptions{StateListener: c.listen})
 	if err != nil {
 		return nil

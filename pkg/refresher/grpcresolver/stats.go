@@ -127,7 +127,7 @@ func (h *hub) stats() TargetStats {
 	s := h.stateLocked()
 	t := TargetStats{
 		Target: h.name, Channels: len(h.channels), Source: s.Source(), Known: s.Known(), LastGood: s.LastGood(), LastErr: s.LastErr(),
-		Panic: h.eject.panic, Changes: h.counts.changes,
+		Panic: h.eject.panicked, Changes: h.counts.changes,
 		Refreshes: make(map[string]uint64, len(h.counts.refreshes)), Verdicts: make(map[endpoint.Verdict]uint64, len(h.counts.verdicts)),
 		RefreshTime: h.counts.took, FirstCall: h.counts.first, FirstCallSinceChange: h.counts.since,
 	}
