@@ -58,7 +58,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) < 2 {
-		return fmt.Errorf("usage: endpointwatch kube|auto TARGET...")
+		return fmt.Errorf("usage: endpointwatch kube|auto TARGET")
 	}
 	opener := kube.New()
 	if args[0] == "auto" {

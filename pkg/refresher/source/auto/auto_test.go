@@ -144,9 +144,9 @@ func addr(n int, port uint16) netip.AddrPort {
 }
 
 var (
-	denied = fmt.Errorf("watch: %w", &kube.DeniedError{Namespace: "default", Err: errors.New("forbidden")})
-	broken = errors.New("connection refused")
-	noName = endpoint.Set{Source: "kube", Reason: "no Service default/square"}
+	errDenied = fmt.Errorf("watch: %w", &kube.DeniedError{Namespace: "default", Err: errors.New("forbidden")})
+	errBroken = errors.New("connection refused")
+	noName    = endpoint.Set{Source: "kube", Reason: "no Service default/square"}
 )
 
 // stand is a source of two fakes that runs in a bubble.
@@ -309,8 +309,8 @@ func TestNeverWatches(t *testing.T) {
 		before func(*stand)
 		reason string
 	}{
-		{"denied", func(s *stand) { s.kube.fails = denied }, "watch: no right to watch"},
-		{"API server away", func(s *stand) { s.kube.fails = broken }, "connection refused"},
+		{"denied", func(s *stand) { s.kube.fails = errDenied }, "watch: no right to watch"},
+		{"API server away", func(s *stand) { s.kube.fails = errBroken }, "connection refused"},
 		{"no Service's name", func(s *stand) { s.kube.refuses = kube.ErrTarget }, "not the name of a Service"},
 		{"no such Service", func(s *stand) { s.kube.answer = as(noName) }, "no Service default/square"},
 		{"no reason given", func(s *stand) { s.kube.answer = &endpoint.Set{Source: "kube"} }, "there are no EndpointSlices"},
@@ -320,7 +320,7 @@ func TestNeverWatches(t *testing.T) {
 				s.want("switch >dns: "+c.reason, "dns 1 2")
 				s.after(time.Hour)
 				s.dns.tell(names(1, 3))
-				s.dns.fail(broken)
+				s.dns.fail(errBroken)
 				s.dns.tell(names())
 				s.want("dns 1 3", "fail connection refused", "dns none")
 				s.wantDNS(1, 1)
@@ -352,12 +352,12 @@ func TestWatchIsSlow(t *testing.T) {
 		s.wantDNS(0, 0)
 		s.after(headStart)
 		s.want("switch >dns: EndpointSlices say nothing so far", "dns 1 2")
-		s.kube.fail(broken)
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
+		s.kube.fail(errBroken)
 		s.want()
 		s.after(asideEvery)
-		s.kube.fail(broken)
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
+		s.kube.fail(errBroken)
 		s.want("warning the watch of EndpointSlices fails: connection refused")
 		s.kube.tell(pods(1, 2))
 		s.want("switch dns>kube: the watch", "kube 1 2")
@@ -370,7 +370,7 @@ func TestOutage(t *testing.T) {
 	inStand(t, func(s *stand) { s.kube.answer = as(pods(1, 2, 3)); s.dns.answer = as(names(1, 2, 3)) }, func(s *stand) {
 		s.want("switch >kube", "kube 1 2 3")
 		for i := range 3 {
-			s.kube.fail(broken)
+			s.kube.fail(errBroken)
 			s.after(grace - 1)
 			s.want("fail connection refused")
 			s.wantDNS(i, 0)
@@ -381,14 +381,14 @@ func TestOutage(t *testing.T) {
 			s.want("switch dns>kube", "kube 1 2 3")
 			s.wantDNS(i+1, 0)
 		}
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		s.after(grace / 2)
 		s.kube.tell(pods(1, 2, 3, 4))
 		s.after(time.Hour)
 		s.want("fail", "kube 1 2 3 4")
 		s.wantDNS(3, 0)
 		s.dns.answer = as(names(1, 2, 3, 4))
-		s.kube.fail(denied) // the Role was taken away
+		s.kube.fail(errDenied) // the Role was taken away
 		s.want("fail", "switch kube>dns: watch: no right", "dns 1 2 3 4")
 	})
 }
@@ -401,7 +401,7 @@ func TestUrged(t *testing.T) {
 		ask(endpoint.Question{})
 		s.want("switch >kube", "kube 1 2")
 		s.wantDNS(0, 0)
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		ask(endpoint.Question{Verify: true})
 		s.want("fail", "switch kube>dns", "dns 1 2")
 		ask(endpoint.Question{})
@@ -419,7 +419,7 @@ func TestFewer(t *testing.T) {
 	setup := func(s *stand) { s.kube.answer = as(pods(1, 2, 3)); s.dns.answer = as(names(1)) }
 	inStand(t, setup, func(s *stand) {
 		s.want("switch >kube", "kube 1 2 3")
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.want("fail")
 		s.dns.tell(names(1)) // too soon to count
 		s.want()
@@ -432,7 +432,7 @@ func TestFewer(t *testing.T) {
 	})
 	inStand(t, setup, func(s *stand) {
 		s.want("switch >kube", "kube 1 2 3")
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.dns.tell(names(3, 2, 1, 4))
 		s.want("fail", "switch kube>dns", "dns 3 2 1 4")
 	})
@@ -445,23 +445,23 @@ func TestUnreadyAreNotMissed(t *testing.T) {
 		set.Endpoints[2].Ready = false
 		s.kube.answer, s.dns.answer = &set, as(names(1, 2))
 	}, func(s *stand) {
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.want("switch >kube", "kube 1 2 3", "fail", "switch kube>dns", "dns 1 2")
 	})
 }
 
 func TestBlankFromDNS(t *testing.T) {
 	inStand(t, func(s *stand) { s.kube.answer = as(pods(1, 2)); s.dns.answer = as(names()) }, func(s *stand) {
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		s.after(time.Hour)
 		s.dns.fail(errors.New("SERVFAIL"))
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		s.want("switch >kube", "kube 1 2", "fail", "warning DNS, which is to stand in for it, fails: SERVFAIL", "fail")
 		s.kube.tell(pods(1, 2))
 		s.want("kube 1 2")
 		s.wantDNS(1, 0)
 		s.kube.tell(pods())
-		s.kube.fail(broken) // known to be none: none from DNS is no loss
+		s.kube.fail(errBroken) // known to be none: none from DNS is no loss
 		s.after(grace)
 		s.want("kube none", "fail", "switch kube>dns", "dns none")
 	})
@@ -473,7 +473,7 @@ func TestVirtualIP(t *testing.T) {
 	vip := names(96)
 	note := endpoint.ClusterIPTarget{Name: "square.default.svc.cluster.local", VIP: vip.Endpoints[0].Addr().Addr()}
 	inStand(t, func(s *stand) { s.kube.answer = as(pods(1, 2)) }, func(s *stand) {
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		s.after(grace)
 		s.dns.note(note)
 		s.dns.tell(vip)
@@ -485,13 +485,13 @@ func TestVirtualIP(t *testing.T) {
 		s.kube.tell(pods(3, 4))
 		s.want("switch dns>kube", "kube 3 4")
 	})
-	inStand(t, func(s *stand) { s.kube.fails = denied }, func(s *stand) {
+	inStand(t, func(s *stand) { s.kube.fails = errDenied }, func(s *stand) {
 		s.dns.note(note)
 		s.dns.tell(vip) // better than nothing
 		s.want("note", "switch >dns", "dns 96")
 	})
 	inStand(t, func(s *stand) { s.kube.answer = as(pods(1, 2)) }, func(s *stand) {
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.dns.note(note)
 		note := note
 		note.Twin = "square-headless.default.svc.cluster.local"
@@ -508,7 +508,7 @@ func TestOtherPort(t *testing.T) {
 		wrong := endpoint.Set{Source: "dns", Endpoints: []endpoint.Endpoint{endpoint.At(addr(1, 80)), endpoint.At(addr(2, 80))}}
 		s.dns.answer = &wrong
 	}, func(s *stand) {
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.after(time.Hour)
 		s.want("switch >kube", "kube 1 2", "fail", "warning DNS answers with port 80")
 		s.wantDNS(1, 1)
@@ -522,11 +522,11 @@ func TestOtherPort(t *testing.T) {
 // TestNobodyKnows: with no source that has anything, failures are told when both
 // have failed, and the better reason for nothing wins.
 func TestNobodyKnows(t *testing.T) {
-	inStand(t, func(s *stand) { s.kube.fails = denied }, func(s *stand) {
+	inStand(t, func(s *stand) { s.kube.fails = errDenied }, func(s *stand) {
 		s.want()
 		s.dns.fail(errors.New("SERVFAIL"))
 		s.want("fail watch: no right to watch EndpointSlices")
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.want("fail watch: no right to watch EndpointSlices")
 		s.dns.tell(names())
 		s.want("switch >dns", "dns none")
@@ -548,16 +548,16 @@ func TestNobodyKnows(t *testing.T) {
 	inStand(t, func(s *stand) { s.dns.answer = as(names()) }, func(s *stand) {
 		s.after(time.Minute)
 		s.want() // the watch has said nothing yet
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		s.want("switch >dns", "dns none")
 	})
 }
 
 func TestOneSourceAlone(t *testing.T) {
 	inStand(t, func(s *stand) { s.dns.refuses = errors.New("no such option") }, func(s *stand) {
-		s.kube.fail(broken)
+		s.kube.fail(errBroken)
 		s.kube.tell(pods(1))
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.after(time.Hour)
 		s.kube.tell(noName)
 		s.want("fail connection refused", "switch >kube", "kube 1", "fail watch: no right", "kube none")
@@ -568,7 +568,7 @@ func TestOneSourceAlone(t *testing.T) {
 		}
 	})
 	inStand(t, func(s *stand) { s.kube.refuses = kube.ErrTarget }, func(s *stand) {
-		s.dns.fail(broken)
+		s.dns.fail(errBroken)
 		s.dns.tell(names(1))
 		s.want("fail connection refused", "switch >dns", "dns 1")
 		s.dns.end(errors.New("over"))
@@ -577,11 +577,11 @@ func TestOneSourceAlone(t *testing.T) {
 			t.Errorf("Run returned %v", s.err)
 		}
 	})
-	inStand(t, func(s *stand) { s.dns.answer = as(names(1)); s.kube.fails = denied }, func(s *stand) {
+	inStand(t, func(s *stand) { s.dns.answer = as(names(1)); s.kube.fails = errDenied }, func(s *stand) {
 		s.dns.end(errors.New("over"))
 		s.kube.tell(pods(1))
 		s.want("switch >dns", "dns 1", "fail over", "switch dns>kube", "kube 1")
-		s.kube.fail(denied)
+		s.kube.fail(errDenied)
 		s.after(time.Hour)
 		s.want("fail")
 	})
@@ -607,7 +607,7 @@ func TestContract(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			endpointtest.TestSource(t, endpointtest.Harness{New: func(t *testing.T) endpointtest.World {
 				works, fails := static.New(), newFake("fails")
-				fails.fails = denied
+				fails.fails = errDenied
 				src, err := c.of(works, fails).Open(endpoint.Target{Host: "square", Port: 6565})
 				if err != nil {
 					t.Fatal(err)
