@@ -37,7 +37,8 @@ func defaults() settings {
 
 // WithSource takes endpoints from a source other than DNS: auto.New() or
 // kube.New() of the packages below source, a static.Source in tests, or one of
-// your own. nil means DNS.
+// your own. nil means DNS. A source that is a config.Tuner, as auto's, looks as
+// often as the configuration says; a dns.New() has its own options.
 func WithSource(o endpoint.Opener) Option { return func(s *settings) { s.source = o } }
 
 // WithScheme takes over targets of another scheme: WithScheme("dns") makes

@@ -86,6 +86,8 @@ func (r *Refresher) switchOn(s settings) error {
 	}
 	if s.source == nil {
 		s.source = fromDNS(r.config.Refresh)
+	} else if t, ok := s.source.(config.Tuner); ok {
+		s.source = t.Tune(r.config.Refresh)
 	}
 	o := grpcresolver.Options{
 		Scheme: s.scheme, Opener: s.source, ServiceConfig: r.serviceConfig, Tuning: r.config,

@@ -299,3 +299,23 @@ func TestTuningUnderStockPolicy(t *testing.T) {
 		t.Error("an empty answer was not believed at once, though the grace is 0")
 	}
 }
+
+// tuner is a source that obeys the configuration.
+type tuner struct {
+	*static.Source
+	tuned chan config.Refresh
+}
+
+func (o tuner) Tune(r config.Refresh) endpoint.Opener {
+	o.tuned <- r
+	return o.Source
+}
+
+// TestTuner: a source that can is told how often to look.
+func TestTuner(t *testing.T) {
+	o := tuner{static.New(), make(chan config.Refresh, 1)}
+	newRefresher(t, quiet, refresher.WithSource(o), refresher.WithInterval(7*time.Second))
+	if r := <-o.tuned; r.Interval != 7*time.Second {
+		t.Errorf("it was told %v", r.Interval)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 )
 
 // The names under which the policies are registered with gRPC.
@@ -112,6 +114,14 @@ type Refresh struct {
 	// HoldFor is when a shrink that nothing confirmed or contradicted is
 	// believed.
 	HoldFor time.Duration
+}
+
+// Tuner is an [endpoint.Opener] that obeys [Refresh] in what it opens. Whoever
+// opens sources with a Config in hand calls Tune first, once, and opens with what
+// it returns. What the Opener was told itself counts more.
+type Tuner interface {
+	endpoint.Opener
+	Tune(Refresh) endpoint.Opener
 }
 
 // Default is the policy with every field at its default. An unknown name gives

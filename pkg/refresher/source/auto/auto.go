@@ -36,7 +36,7 @@ func New(opts ...Option) endpoint.Opener {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return of(kube.New(o.kube...), dns.New(o.dns...))
+	return opener{o}
 }
 
 // of is New with any two openers.
