@@ -268,8 +268,9 @@ func TestLoopReports(t *testing.T) {
 		g.sink.Update(endpoint.Set{Endpoints: eps("a", "b", "c", "d")})
 		g.Ended(4, true)
 		g.Ended(4, false) // the GOAWAY still counts
-		g.Ended(3, true)  // and this one
-		g.Connected(3)    // does not
+		g.Ended(3, true)  // this one does not,
+		synctest.Wait()
+		g.Connected(3)    // because of this
 		g.Ended(2, false) // nothing
 		g.Connected(99)   // nobody
 		synctest.Wait()
