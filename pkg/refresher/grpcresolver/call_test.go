@@ -87,7 +87,7 @@ func TestOutcomesOfRealCalls(t *testing.T) {
 			_ = grpc.SendHeader(ctx, metadata.Pairs("a", "b"))
 			<-ctx.Done()
 			return nil
-		}, after: 300 * time.Millisecond, want: func(s policy.NodeStats) uint64 { return s.Neutral }},
+		}, after: time.Second, want: func(s policy.NodeStats) uint64 { return s.Neutral }},
 		"too large to receive": {req: &testpb.SimpleRequest{ResponseSize: 100}, opts: []grpc.CallOption{grpc.MaxCallRecvMsgSize(10)}, want: func(s policy.NodeStats) uint64 { return s.Neutral }},
 		"too large to send":    {req: &testpb.SimpleRequest{Payload: &testpb.Payload{Body: make([]byte, 100)}}, opts: []grpc.CallOption{grpc.MaxCallSendMsgSize(10)}, want: func(s policy.NodeStats) uint64 { return 1 - s.Started + s.Neutral }},
 	} {
