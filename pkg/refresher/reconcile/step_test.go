@@ -3,6 +3,8 @@ package reconcile
 import (
 	"testing"
 	"time"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 )
 
 func TestStep(t *testing.T) {
@@ -264,6 +266,9 @@ func TestStepIdentity(t *testing.T) {
 			2s dns a b => aA/1#1 bB/2#2
 			3s dns A B => aA/1#1 bB/2#2
 			4s kube aA/1 bB/2 => aA/1#1 bB/2#2`,
+		"both families to two addresses of one": `
+			0s kube aA/1 => aA/1#1
+			1s dns ac => aAc/1#1`,
 		"one family to both": `
 			0s dns A B => A#1 B#2
 			1s kube aA/1 bB/2 => aA/1#1 bB/2#2`,
@@ -495,5 +500,32 @@ func TestResume(t *testing.T) {
 			92s fail => a`,
 	} {
 		t.Run(name, func(t *testing.T) { newScene(t, DefaultConfig()).play(script) })
+	}
+}
+
+// TestStepKeepsWhatIsKnown: a source that knows no UID knows no pod, and does
+// not take away what is known of it. One that knows the UID is right about all.
+func TestStepKeepsWhatIsKnown(t *testing.T) {
+	cfg, now := DefaultConfig(), time.Unix(1_000_000, 0)
+	kube := ep("a/1")
+	kube.Name, kube.Node, kube.Zone, kube.ForZones = "ns/pod", "node", "zone", []string{"zone"}
+	named, moved := ep("a"), ep("a/1")
+	named.Name, named.Weight = "10-0-0-97.square", 3
+	moved.Name = "ns/other"
+	state, _ := Step(cfg, State{}, now, Answer{endpoint.Set{Authoritative: true, Endpoints: []endpoint.Endpoint{kube}}})
+	state, _ = Step(cfg, state, now, Answer{endpoint.Set{Endpoints: []endpoint.Endpoint{named}}})
+	want := kube
+	want.Weight = 3
+	if got := state.Members()[0].Endpoint; !got.Equal(want) {
+		t.Errorf("after DNS the endpoint is %+v", got)
+	}
+	state, _ = Step(cfg, state, now, Answer{endpoint.Set{Endpoints: []endpoint.Endpoint{moved}}})
+	if got := state.Members()[0].Endpoint; !got.Equal(moved) {
+		t.Errorf("after an answer with the UID it is %+v", got)
+	}
+	state, _ = Step(cfg, State{}, now, Answer{endpoint.Set{Endpoints: []endpoint.Endpoint{ep("a")}}})
+	state, _ = Step(cfg, state, now, Answer{endpoint.Set{Endpoints: []endpoint.Endpoint{named}}})
+	if got := state.Members()[0].Endpoint; !got.Equal(named) {
+		t.Errorf("a name that DNS learns is not taken: %+v", got)
 	}
 }
