@@ -334,6 +334,12 @@ func TestStepConnections(t *testing.T) {
 			1s dns a => a#1 | b#2 c#3 d#4 e#5 f#6; held ask wake 2s
 			1.5s ended #6 => a#1 | b#2 c#3 d#4 e#5; wake 2s
 			2s dns a => a#1; believed`,
+		"what is left is so little that nothing confirms it": `
+			0s dns a b c d => a#1 b#2 c#3 d#4
+			1s dns a => a#1 | b#2 c#3 d#4; held ask wake 2s
+			1.1s ended #2 => a#1 | c#3 d#4; wake 2s
+			1.2s ended #3 => a#1 | d#4; wake 2s
+			1.3s dns a => a#1; believed`,
 		"one that went and is listed again is a new one": `
 			0s dns a b c d => a#1 b#2 c#3 d#4
 			1s dns a => a#1 | b#2 c#3 d#4; held ask wake 2s
