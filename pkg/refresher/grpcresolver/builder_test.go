@@ -251,3 +251,20 @@ func TestForgottenHubs(t *testing.T) {
 		t.Error("the hub was kept")
 	}
 }
+
+// A hub that its channel does not use yet is not taken for one that nobody uses
+// any more: two channels are built at once.
+func TestNewHubsAreKept(t *testing.T) {
+	b := newBuilder(t, nothing())
+	first := b.hub("refresh:///a:1", endpoint.Target{Host: "a", Port: 1})
+	b.hub("refresh:///b:1", endpoint.Target{Host: "b", Port: 1})
+	if b.hub("refresh:///a:1", endpoint.Target{Host: "a", Port: 1}) != first {
+		t.Error("a new hub was forgotten before it was used")
+	}
+	first.unused = time.Now().Add(-2 * forgetAfter)
+	first = b.hub("refresh:///a:1", endpoint.Target{Host: "a", Port: 1}) // comes back after a long time
+	b.hub("refresh:///c:1", endpoint.Target{Host: "c", Port: 1})
+	if b.hub("refresh:///a:1", endpoint.Target{Host: "a", Port: 1}) != first {
+		t.Error("a hub was forgotten while a channel came back to it")
+	}
+}

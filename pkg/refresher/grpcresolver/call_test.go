@@ -67,6 +67,9 @@ func TestOutcome(t *testing.T) {
 // What real calls make of an endpoint, so that what grpc-go says at the end of a
 // call is held to what outcome takes it for.
 func TestOutcomesOfRealCalls(t *testing.T) {
+	// A server knows the deadline as well; one that answers at it may be first.
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
 	for name, tt := range map[string]struct {
 		answer func(context.Context) error
 		req    *testpb.SimpleRequest
@@ -82,10 +85,10 @@ func TestOutcomesOfRealCalls(t *testing.T) {
 			_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, "-1"))
 			return status.Error(codes.Aborted, "")
 		}, want: func(s policy.NodeStats) uint64 { return s.Overloaded }},
-		"silent": {answer: func(ctx context.Context) error { <-ctx.Done(); return nil }, after: 50 * time.Millisecond, want: func(s policy.NodeStats) uint64 { return s.TimedOut }},
+		"silent": {answer: func(context.Context) error { <-over; return nil }, after: 50 * time.Millisecond, want: func(s policy.NodeStats) uint64 { return s.TimedOut }},
 		"headers, then silent": {answer: func(ctx context.Context) error {
 			_ = grpc.SendHeader(ctx, metadata.Pairs("a", "b"))
-			<-ctx.Done()
+			<-over
 			return nil
 		}, after: time.Second, want: func(s policy.NodeStats) uint64 { return s.Neutral }},
 		"too large to receive": {req: &testpb.SimpleRequest{ResponseSize: 100}, opts: []grpc.CallOption{grpc.MaxCallRecvMsgSize(10)}, want: func(s policy.NodeStats) uint64 { return s.Neutral }},
