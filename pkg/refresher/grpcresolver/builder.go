@@ -150,6 +150,7 @@ func (b *Builder) hub(name string, target endpoint.Target) *hub {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if h := b.hubs[name]; h != nil {
+		h.touch()
 		return h
 	}
 	for other, h := range b.hubs {
@@ -158,6 +159,7 @@ func (b *Builder) hub(name string, target endpoint.Target) *hub {
 		}
 	}
 	h := newHub(name, b.config.policy, b.events)
+	h.touch()
 	h.ours = b.config.ours
 	h.open = func() (endpoint.Source, error) { return b.options.Opener.Open(target) }
 	b.hubs[name] = h

@@ -158,6 +158,14 @@ func (h *hub) start() error {
 	return nil
 }
 
+// touch says that a channel is about to use the hub: until it is attached, another
+// one that is built must not forget it.
+func (h *hub) touch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unused = time.Now()
+}
+
 // forgotten reports whether no channel used the hub for long.
 func (h *hub) forgotten() bool {
 	h.mu.Lock()
