@@ -59,6 +59,7 @@ func run(ctx context.Context, args []string) (err error) {
 func (c *cluster) playAll(ctx context.Context, chosen []scenario, section *result.Section) error {
 	var errs []error
 	table := result.Table{Head: head()}
+	var lag time.Duration
 	for _, s := range chosen {
 		before := time.Now()
 		c.say("%s: %s", s.name, s.title)
@@ -79,10 +80,16 @@ func (c *cluster) playAll(ctx context.Context, chosen []scenario, section *resul
 		for _, line := range st.remarks() {
 			c.say("  # %s", line)
 		}
+		for _, r := range st.reports {
+			lag = max(lag, r.Lag)
+		}
 		load, _ := machine.Load()
 		c.say("%s: done in %s, load average %.1f", s.name, time.Since(before).Round(100*time.Millisecond), load)
 	}
 	section.Tables = []result.Table{table}
+	if load, ok := machine.Load(); ok {
+		section.Note("Other work on the machine made the clients late with a call by up to %s; load average at the end %.1f.", lag.Round(time.Millisecond), load)
+	}
 	return errors.Join(errs...)
 }
 

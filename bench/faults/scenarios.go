@@ -33,7 +33,7 @@ func scenarios() []scenario {
 		{name: "many", title: "100 -> 400 endpoints", before: manyBegin, fault: manyMore, after: manyEnd, budgets: []budget{noneFailed}},
 		{name: "kill", title: "pod killed and deleted without grace", replicas: 3, fault: killOne, budgets: []budget{inFlight}},
 		{name: "node", title: "node dead (link cut 55 s)", replicas: 4, fault: killNode, budgets: []budget{nodeShare}},
-		{name: "slow", title: "one of 3 pods slower by 200 ms, 30 s", replicas: 3, fault: slowOne, budgets: []budget{noneFailed, nearBaseline}},
+		{name: "slow", title: "one of 3 pods slower by 200 ms, 25 s", replicas: 3, fault: slowOne, budgets: []budget{noneFailed, nearBaseline}},
 		{name: "pause", title: "pod stopped 5 s (SIGSTOP)", replicas: 3, fault: pauseOne, budgets: []budget{noStreamBroken}},
 		{name: "cut", title: "link of a node cut 3 s", replicas: 3, fault: cutLink, budgets: []budget{noStreamBroken}},
 	}
@@ -42,7 +42,7 @@ func scenarios() []scenario {
 		if code == codes.ResourceExhausted {
 			name, word = "exhausted", "RESOURCE_EXHAUSTED"
 		}
-		title := "one of 3 pods fails fast with " + word + ", 25 s"
+		title := "one of 3 pods fails fast with " + word + ", 20 s"
 		all = append(all,
 			scenario{name: name, title: title, replicas: 3, fault: failOne(code), budgets: []budget{threshold}},
 			scenario{name: name + "-retry", title: title + ", with a retryPolicy", replicas: 3, retry: true, fault: failOne(code), budgets: []budget{noneFailed}})
@@ -217,7 +217,7 @@ func manyMore(ctx context.Context, st *stage) error {
 			return err
 		}
 	}
-	return sleep(ctx, 40*time.Second)
+	return sleep(ctx, 30*time.Second)
 }
 
 func (st *stage) addSlice(ctx context.Context, i int) error {
@@ -280,11 +280,11 @@ func pauseOne(ctx context.Context, st *stage) error {
 }
 
 func slowOne(ctx context.Context, st *stage) error {
-	return st.misbehave(ctx, url.Values{"delay": {"200ms"}}, 30*time.Second)
+	return st.misbehave(ctx, url.Values{"delay": {"200ms"}}, 25*time.Second)
 }
 
 func failOne(code codes.Code) func(context.Context, *stage) error {
 	return func(ctx context.Context, st *stage) error {
-		return st.misbehave(ctx, url.Values{"code": {strconv.Itoa(int(code))}}, 25*time.Second)
+		return st.misbehave(ctx, url.Values{"code": {strconv.Itoa(int(code))}}, 20*time.Second)
 	}
 }
