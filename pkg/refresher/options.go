@@ -31,8 +31,15 @@ type settings struct {
 	logger        *slog.Logger
 }
 
-func defaults() settings {
-	return settings{scheme: Scheme, config: config.Default(config.PeakEWMA), logger: slog.Default()}
+// settingsOf are the defaults, changed.
+func settingsOf(opts []Option) settings {
+	s := settings{scheme: Scheme, config: config.Default(config.PeakEWMA), logger: slog.Default()}
+	for _, o := range opts {
+		if o != nil {
+			o(&s)
+		}
+	}
+	return s
 }
 
 // WithSource takes endpoints from a source other than DNS: auto.New() or

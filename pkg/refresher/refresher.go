@@ -57,10 +57,7 @@ type TargetStats = grpcresolver.TargetStats
 // New returns a Refresher. It does no I/O and starts nothing. The error names
 // every option that is wrong.
 func New(opts ...Option) (*Refresher, error) {
-	s := defaults()
-	for _, o := range opts {
-		o(&s)
-	}
+	s := settingsOf(opts)
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("refresher: %w", err)
 	}
@@ -193,11 +190,11 @@ func (r *Refresher) WaitTarget(ctx context.Context, target string, n int) error 
 func DialOption(opts ...Option) grpc.DialOption {
 	r, err := New(opts...)
 	if err != nil {
-		s := defaults()
-		for _, o := range opts {
-			o(&s)
+		scheme := settingsOf(opts).scheme
+		if !schemes.MatchString(scheme) {
+			scheme = Scheme // no target could have the other
 		}
-		return grpc.WithResolvers(broken{scheme: s.scheme, err: err})
+		return grpc.WithResolvers(broken{scheme: scheme, err: err})
 	}
 	return r.DialOption()
 }

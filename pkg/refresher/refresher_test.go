@@ -178,10 +178,15 @@ func TestOptionsThatAreWrong(t *testing.T) {
 // TestDialOptionTellsWhatIsWrong: there is no error to return, so each call has
 // it.
 func TestDialOptionTellsWhatIsWrong(t *testing.T) {
-	conn := dial(t, target, refresher.DialOption(refresher.WithInterval(time.Millisecond)))
-	err := conn.Invoke(within(t), "/a/b", nil, nil)
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "refresh.interval") {
-		t.Errorf("the call's error is %v", err)
+	for want, opt := range map[string]refresher.Option{
+		"refresh.interval":   refresher.WithInterval(time.Millisecond),
+		`scheme "Two Words"`: refresher.WithScheme("Two Words"),
+	} {
+		conn := dial(t, target, refresher.DialOption(nil, opt))
+		err := conn.Invoke(within(t), "/a/b", nil, nil)
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+			t.Errorf("the call's error is %v\nwant one with: %s", err, want)
+		}
 	}
 }
 
