@@ -241,7 +241,8 @@ func (s *stand) want(lines ...string) {
 }
 
 func (s *stand) after(d time.Duration) {
-	time.Sleep(d)
+	timer := time.NewTimer(d)
+	<-timer.C
 	synctest.Wait()
 }
 

@@ -7,8 +7,9 @@
 //		refresher.DialOption(refresher.WithSource(kube.New())))
 //
 // Package auto is this one where the pod may watch and DNS elsewhere. This
-// package links Kubernetes' client libraries, which is why the facade does not
-// import it.
+// package links the transport of Kubernetes' client library, 10 MB of a stripped
+// program, which is why the facade does not import it. (The typed clients and
+// informers, which it does without, would be 46 MB.)
 //
 // # Rights
 //

@@ -36,11 +36,12 @@ type follower struct {
 	svc   service
 	offer []port // the ports that svc was read for
 
-	due     time.Time // when the slices are told, zero when they are
-	look    time.Time // when the Service is read because there are no slices
-	recheck time.Time // when a question with Verify is answered that came too soon
-	verify  bool      // the next state answers a question
-	changed time.Time // the latest trigger of what is not told yet
+	due     time.Time     // when the slices are told, zero when they are
+	gap     time.Duration // after which the next Set may be told
+	look    time.Time     // when the Service is read because there are no slices
+	recheck time.Time     // when a question with Verify is answered that came too soon
+	verify  bool          // the next state answers a question
+	changed time.Time     // the latest trigger of what is not told yet
 
 	last    endpoint.Set
 	sent    time.Time // when, zero before the first
@@ -327,7 +328,7 @@ func (f *follower) schedule(wait time.Duration) {
 		wait = settle
 	}
 	at := now.Add(wait)
-	if soonest := f.sent.Add(gap); at.Before(soonest) {
+	if soonest := f.sent.Add(f.gap); at.Before(soonest) {
 		at = soonest
 	}
 	if f.due.IsZero() || at.Before(f.due) {

@@ -14,8 +14,10 @@ import (
 // tell hands the present slices to the sink as a Set, unless they are what it has
 // (again makes that no reason). It returns a word for what came of it.
 func (f *follower) tell(ctx context.Context, again bool) string {
+	began := time.Now()
 	f.due = time.Time{}
 	set, err := f.set(ctx)
+	f.gap = min(max(gap, gapShare*time.Since(began)), gapMost)
 	if err != nil {
 		if f.trouble != err.Error() || again {
 			f.trouble = err.Error()

@@ -185,7 +185,8 @@ func (w *world) take() (sets []endpoint.Set, fails []error) {
 
 // after lets the clock run.
 func (w *world) after(d time.Duration) {
-	time.Sleep(d)
+	timer := time.NewTimer(d)
+	<-timer.C
 	synctest.Wait()
 }
 
