@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
@@ -267,4 +268,23 @@ func TestNoLingeringOnTerminating(t *testing.T) {
 	}
 	close(hold)
 	mustCall(t, c)
+}
+
+// A call that waits for ready waits, whatever a source that speaks gRPC itself
+// says about a target without endpoints.
+func TestStatusOfSourceEndsNoCall(t *testing.T) {
+	src := static.New()
+	b := newBuilder(t, src)
+	c, _ := dial(t, b)
+	failing(t, c)
+	src.Fail(status.Error(codes.PermissionDenied, "not for you"))
+	eventually(t, "the source's error is known", func() bool { return b.Stats()[0].LastErr != nil })
+	if s := failing(t, c); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "not for you") {
+		t.Errorf("a call got %v", s)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.UnaryCall(ctx, &testpb.SimpleRequest{}, grpc.WaitForReady(true)); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a call that waits for ready got %v", err)
+	}
 }

@@ -122,7 +122,7 @@ func (waitPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 type errPicker struct{ why func() error }
 
 func (p errPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
-	return balancer.PickResult{}, p.why()
+	return balancer.PickResult{}, opaque(p.why())
 }
 
 // Making a picker takes time in the number of endpoints. While many connections
