@@ -31,6 +31,7 @@ func measures() []measure {
 		{id: "start", title: "start of the plugin", run: start},
 		{id: "fake", title: "growth, against an API server in memory", run: growth},
 		{id: "micro", title: "microbenchmarks", run: micro},
+		{id: "policy", title: "the refresher's policies beside others", run: policies},
 		{id: "fleet", title: "what many clients of one Service cost, reckoned", run: fleet},
 		{id: "diagnose", title: "diagnose svc/square-service on the cluster, 3 pods", cluster: true, run: diagnoseSquare},
 		{id: "endpoints", title: "a Service with 1,000 endpoints on the cluster", cluster: true, run: thousandEndpoints},

@@ -15,6 +15,9 @@ import (
 // points between them that make the largest error small.
 func pow2neg(y float32) float32 {
 	const c1, c2, c3 = -0.6913947612, 0.2305086335, -0.0391138723
+	if y < 1.0/64 {
+		return 1 - y*math.Ln2 // off by less than 6e-5; an endpoint in use is nearly always here
+	}
 	if !(y < 126) {
 		return 0
 	}

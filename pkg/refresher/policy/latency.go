@@ -9,9 +9,6 @@ func high(w uint64) float32           { return math.Float32frombits(uint32(w >> 
 
 // decay is what is left of a value after so many ticks.
 func (n *Node) decay(ticks uint32) float32 {
-	if ticks == 0 {
-		return 1
-	}
 	return pow2neg(float32(ticks) * rateOf(n.tuning.Load()))
 }
 
