@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -161,7 +162,13 @@ func (c *cluster) leave(ctx context.Context) error {
 	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
 	err := c.api.AppsV1().Deployments(c.ns).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
 	err = errors.Join(err, c.api.CoreV1().Pods(c.ns).DeleteCollection(ctx, now, metav1.ListOptions{}))
-	return errors.Join(err, c.api.CoreV1().Namespaces().Delete(ctx, c.ns, metav1.DeleteOptions{}))
+	if err := errors.Join(err, c.api.CoreV1().Namespaces().Delete(ctx, c.ns, metav1.DeleteOptions{})); err != nil {
+		return err
+	}
+	return c.until(ctx, undoTime, "it to be gone", func(ctx context.Context) (bool, error) {
+		_, err := c.api.CoreV1().Namespaces().Get(ctx, c.ns, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), err
+	})
 }
 
 func (c *cluster) loadImage(ctx context.Context) error {
