@@ -93,3 +93,34 @@ func TestEarlierGRPC(t *testing.T) {
 		}
 	}
 }
+
+// TestUnitRoot: tests inside and outside the library run, and what the tests of
+// the library leave out is named.
+func TestUnitRoot(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"go.mod":                  "module example.com/m\n\ngo 1.26\n",
+		"other/o.go":              "// Package other is outside.\npackage other\n",
+		"other/o_test.go":         "package other\n\nimport \"testing\"\n\nfunc TestOther(t *testing.T) {}\n",
+		"pkg/refresher/r.go":      "// Package refresher is half tested.\npackage refresher\n\nfunc One() int { return 1 }\n\nfunc Two() int { return 2 }\n",
+		"pkg/refresher/r_test.go": "package refresher\n\nimport \"testing\"\n\nfunc TestOne(t *testing.T) { One() }\n",
+	})
+	m := module{rel: ".", dir: dir}
+	var out bytes.Buffer
+	err := suite{root: dir}.unitRoot(t.Context(), &out, m)
+	if err == nil || !strings.Contains(err.Error(), "example.com/m/pkg/refresher (50.0 %)") {
+		t.Errorf("error %v, want one that names the package", err)
+	}
+	for _, want := range []string{"example.com/m/other", " 50.0 %  example.com/m/pkg/refresher\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in the output\n%s", want, out.String())
+		}
+	}
+	write(t, dir, map[string]string{"other/o_test.go": "package other\n\nimport \"testing\"\n\nfunc TestOther(t *testing.T) { t.Fatal(\"broken\") }\n",
+		"pkg/refresher/two_test.go": "package refresher\n\nimport \"testing\"\n\nfunc TestTwo(t *testing.T) { Two() }\n"})
+	out.Reset()
+	err = suite{root: dir}.unitRoot(t.Context(), &out, m)
+	if err == nil || strings.Contains(err.Error(), "%") || !strings.Contains(out.String(), "100.0 %  example.com/m/pkg/refresher\n") {
+		t.Errorf("with another package's tests broken: error %v, output\n%s", err, out.String())
+	}
+}
