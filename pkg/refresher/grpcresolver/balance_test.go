@@ -462,8 +462,12 @@ func TestHeldMembers(t *testing.T) {
 		if got := r.picks(4); got[r.sub(1).addr] != 4 {
 			t.Errorf("picks went to %v", got)
 		}
-		if _, down := r.sub(3).seen(); !down {
-			t.Error("a held endpoint is dialled")
+		if _, down := r.sub(3).seen(); down {
+			t.Error("an attempt that was under way was ended")
+		}
+		r.sub(3).fail(errRefused)
+		if n, down := r.sub(3).seen(); n != 1 || !down {
+			t.Errorf("a held endpoint was dialled %d times, given up: %v", n, down)
 		}
 		r.sub(1).say(connectivity.Idle, nil)
 		time.Sleep(maxWait)
@@ -476,12 +480,51 @@ func TestHeldMembers(t *testing.T) {
 			t.Errorf("a held one was dialled %d times, the channel is %v", n, r.state())
 		}
 		r.mustSet(hold(1, 2, 3))
+		r.sub(1).fail(errRefused)
+		time.Sleep(maxWait)
 		if r.state() != connectivity.TransientFailure {
 			t.Errorf("the channel is %v with held ones alone", r.state())
 		}
 		r.mustSet(hold())
 		if n := r.cc.dialled(); n != 3 {
 			t.Errorf("%d are dialled after they are believed again", n)
+		}
+	})
+}
+
+// A member that is held while it is dialled for the first time may still become
+// READY; one that is believed again goes on with its race.
+func TestHeldWhileDialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := believed(1)
+		m[0].Endpoint.Addrs = append(m[0].Endpoint.Addrs, addrOf(2))
+		h := []reconcile.Member{m[0]}
+		h[0].Standing = reconcile.Held
+		r.mustSet(m)
+		r.sub(1).say(connectivity.Connecting, nil)
+		r.mustSet(h)
+		time.Sleep(time.Second)
+		if n := r.cc.dialled(); n != 1 {
+			t.Fatalf("%d addresses of a held member are dialled", n)
+		}
+		if r.state() != connectivity.Connecting {
+			t.Errorf("the channel is %v", r.state())
+		}
+		r.mustSet(m)
+		time.Sleep(raceDelay + time.Millisecond)
+		if n := r.cc.dialled(); n != 2 {
+			t.Fatalf("%d addresses are dialled when it is believed again", n)
+		}
+		r.mustSet(h)
+		r.sub(1).ready()
+		time.Sleep(maxWait)
+		if got := r.picks(2); got[r.sub(1).addr] != 2 {
+			t.Errorf("picks went to %v", got)
+		}
+		r.mustSet(m)
+		if n := r.cc.dialled(); n != 1 {
+			t.Errorf("%d connections to a member that is READY", n)
 		}
 	})
 }

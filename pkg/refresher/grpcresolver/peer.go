@@ -38,7 +38,6 @@ func newPeer(b *balance, m *member) *peer {
 func (p *peer) update() {
 	if p.held {
 		p.retire()
-		p.b.hub.settle(p.m)
 		return
 	}
 	n := max(p.b.cfg.ConnectionsPerEndpoint, 1)
@@ -48,6 +47,7 @@ func (p *peer) update() {
 		p.slots = slices.Delete(p.slots, last, last+1)
 	}
 	for _, s := range p.slots {
+		s.revive()
 		s.setAddrs(p.addrs)
 	}
 	for len(p.slots) < n {
@@ -58,16 +58,21 @@ func (p *peer) update() {
 	p.assess()
 }
 
-// retire closes what is not READY: the peer is not dialled any more.
+// retire closes what is not READY: the peer is not dialled any more. Attempts that
+// a held member began while it was believed in may end: all members of a set can
+// become held just after they came.
 func (p *peer) retire() {
 	p.slots = slices.DeleteFunc(p.slots, func(s *slot) bool {
-		if s.ready != nil {
+		if s.ready != nil || !p.gone && s.retire() {
 			return false
 		}
 		s.close()
 		return true
 	})
 	p.assess()
+	if p.held && len(p.slots) == 0 {
+		p.b.hub.settle(p.m)
+	}
 }
 
 // mayDial reports whether a connection that ended is made again.
@@ -112,11 +117,8 @@ func (p *peer) assess() {
 // changed is called when a slot's state changed.
 func (p *peer) changed() {
 	p.assess()
-	if len(p.slots) > 0 && !p.mayDial() && p.state != connectivity.Ready {
+	if !p.mayDial() {
 		p.retire()
-	}
-	if p.held {
-		p.b.hub.settle(p.m)
 	}
 	p.b.publishSoonLocked()
 }

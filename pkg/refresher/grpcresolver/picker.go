@@ -179,11 +179,14 @@ func (b *balance) publishLocked() {
 // pickLocked makes the picker of the best endpoints that there are.
 func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 	var count [connectivity.Shutdown + 1]int
-	believed, held := 0, 0
+	believed, held, coming := 0, 0, 0
 	for _, p := range b.order {
 		if p.held {
-			if p.state == connectivity.Ready {
+			switch p.state {
+			case connectivity.Ready:
 				held++
+			case connectivity.Connecting:
+				coming++
 			}
 			continue
 		}
@@ -211,7 +214,7 @@ func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 			return connectivity.Ready, picker
 		}
 	}
-	if count[connectivity.Connecting] > 0 {
+	if count[connectivity.Connecting]+coming > 0 {
 		return connectivity.Connecting, waitPicker{}
 	}
 	return connectivity.TransientFailure, errPicker{b.unreachableLocked(believed)}

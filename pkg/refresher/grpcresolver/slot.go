@@ -38,6 +38,8 @@ type slot struct {
 	next   int
 	racing bool
 	timer  *time.Timer
+	// retired means that no further attempt is begun.
+	retired bool
 	// revived is when a connection that ended was last made again.
 	revived time.Time
 }
@@ -143,13 +145,44 @@ func (s *slot) setAddrs(addrs []resolver.Address) {
 		s.drop(c)
 		return true
 	})
-	if slices.ContainsFunc(s.conns, func(c *conn) bool { return c.state == connectivity.Ready }) {
+	if s.connected() {
 		return
 	}
 	if s.state != connectivity.TransientFailure {
 		s.state = connectivity.Connecting
 	}
 	s.start()
+}
+
+// retire ends the race but for attempts that are under way. It reports whether
+// there are any.
+func (s *slot) retire() bool {
+	s.stopTimer()
+	s.retired, s.racing = true, false
+	s.conns = slices.DeleteFunc(s.conns, func(c *conn) bool {
+		if c.dial.active || c.state == connectivity.Connecting || c.state == connectivity.Ready {
+			return false
+		}
+		s.drop(c)
+		return true
+	})
+	return len(s.conns) > 0
+}
+
+// revive takes retire back.
+func (s *slot) revive() {
+	if !s.retired {
+		return
+	}
+	s.retired = false
+	if !s.connected() {
+		s.start()
+	}
+}
+
+// connected reports whether a connection stands, healthy or not.
+func (s *slot) connected() bool {
+	return slices.ContainsFunc(s.conns, func(c *conn) bool { return c.state == connectivity.Ready })
 }
 
 // drop shuts a connection down.
@@ -268,13 +301,10 @@ func (s *slot) idle(c *conn, was connectivity.State) {
 	// https://github.com/grpc/grpc-go/issues/7862.
 	case was == connectivity.Ready || was == connectivity.Connecting:
 		s.unready(c)
-		if !s.p.mayDial() {
-			s.state = connectivity.TransientFailure
-			s.p.changed()
-			return
-		}
 		s.state = connectivity.Connecting
-		s.again()
+		if s.p.mayDial() {
+			s.again()
+		}
 		s.p.changed()
 	case !s.racing && s.p.mayDial():
 		s.p.b.dials.dial(s.p.b, c)
@@ -300,6 +330,10 @@ func (s *slot) again() {
 func (s *slot) failed(c *conn, err error) {
 	s.p.b.connErr, s.p.b.connAddr = err, c.addr.Addr
 	c.failed = true
+	if !s.p.mayDial() {
+		s.p.changed()
+		return
+	}
 	if !s.racing {
 		s.p.b.publishSoonLocked() // for the newer error
 		return
