@@ -274,12 +274,15 @@ func TestServers(t *testing.T) {
 		empty   bool
 		within  time.Duration
 		lists   int
+		marks   time.Duration // a bookmark in that time
 	}{
 		{name: "watch-list"},
 		{name: "watch-list, JSON", json: true},
 		{name: "refused", support: kubetest.WatchListRefused, lists: 1},
 		{name: "refused, JSON", support: kubetest.WatchListRefused, json: true, lists: 1},
 		{name: "unknown", support: kubetest.WatchListUnknown, within: syncLimit + 2*time.Second, lists: 1},
+		{name: "unknown, with bookmarks", support: kubetest.WatchListUnknown, marks: time.Second, within: 2 * time.Second, lists: 1},
+		{name: "unknown and empty", support: kubetest.WatchListUnknown, empty: true, within: syncLimit + 2*time.Second, lists: 1},
 		{name: "refused and empty", support: kubetest.WatchListRefused, empty: true, lists: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -288,6 +291,9 @@ func TestServers(t *testing.T) {
 					s.JSONOnly()
 				}
 				s.WatchList(c.support)
+				if c.marks > 0 {
+					s.BookmarkEvery(c.marks)
+				}
 				if !c.empty {
 					s.Set(svc(), es("a", 1))
 				}
