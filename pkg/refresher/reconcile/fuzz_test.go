@@ -24,6 +24,7 @@ type walk struct {
 	gone      map[uint64]bool      // IDs that were members
 	away      map[uint64]time.Time // of members whose server said GOAWAY
 	wantedIDs map[string]uint64    // by text, of the last answer
+	shown     []endpoint.Endpoint  // the believed ones, as the events tell it
 }
 
 func (w *walk) byte() byte {
@@ -89,8 +90,11 @@ func (w *walk) resume() {
 	if w.state.held > 0 || w.state.lastErr != nil {
 		w.t.Fatalf("a new life begins with %d held members and the error %v", w.state.held, w.state.lastErr)
 	}
-	w.wantedIDs, w.failedAt = nil, time.Time{}
+	w.wantedIDs, w.failedAt, w.shown = nil, time.Time{}, nil
 	clear(w.away)
+	for _, m := range w.state.Members() {
+		w.shown = append(w.shown, m.Endpoint)
+	}
 }
 
 var pauses = []time.Duration{0, 0, time.Millisecond, 500 * time.Millisecond, time.Second, 5 * time.Second, 29 * time.Second, 61 * time.Second, -time.Millisecond}
@@ -155,6 +159,7 @@ func (w *walk) step(in Input) {
 		t.Fatalf("Changed is %v", out.Changed)
 	}
 	w.life(before, next)
+	w.watch(out.Events)
 	switch in := in.(type) {
 	case Failure:
 		w.failed(before, next)
@@ -179,6 +184,44 @@ func (w *walk) step(in Input) {
 // deepEqual also compares errors by identity or content; here they are the same
 // one.
 func deepEqual(a, b any) bool { return reflect.DeepEqual(a, b) }
+
+// watch follows the members by events alone, as a person does.
+func (w *walk) watch(events []endpoint.Event) {
+	t := w.t
+	for _, e := range events {
+		c, ok := e.(endpoint.SetChanged)
+		if !ok {
+			continue
+		}
+		for _, gone := range c.Diff.Removed {
+			i := slices.IndexFunc(w.shown, gone.Equal)
+			if i < 0 {
+				t.Fatalf("the event says that %s went, which was not there", text(gone))
+			}
+			w.shown = slices.Delete(w.shown, i, i+1)
+		}
+		for _, now := range c.Diff.Changed {
+			i := slices.IndexFunc(w.shown, now.Same)
+			if i < 0 {
+				t.Fatalf("the event says that %s changed, which was not there", text(now))
+			}
+			w.shown[i] = now
+		}
+		w.shown = append(w.shown, c.Diff.Added...)
+		if believed, held := w.state.Counts(); c.Size != believed || c.Held != held {
+			t.Fatalf("the event says %d believed and %d held, there are %d and %d", c.Size, c.Held, believed, held)
+		}
+	}
+	believed, _ := w.state.Counts()
+	for _, m := range w.state.Members() {
+		if m.Standing == Believed && !slices.ContainsFunc(w.shown, m.Endpoint.Equal) {
+			t.Fatalf("no event told of %s", text(m.Endpoint))
+		}
+	}
+	if len(w.shown) != believed {
+		t.Fatalf("by the events there are %d believed members, there are %d", len(w.shown), believed)
+	}
+}
 
 // life watches that no ID lives twice.
 func (w *walk) life(before, next State) {

@@ -269,6 +269,9 @@ func TestStepIdentity(t *testing.T) {
 		"both families to two addresses of one": `
 			0s kube aA/1 => aA/1#1
 			1s dns ac => aAc/1#1`,
+		"the preferred family changes": `
+			0s dns aA => aA#1
+			1s dns Aa => Aa#1`,
 		"one family to both": `
 			0s dns A B => A#1 B#2
 			1s kube aA/1 bB/2 => aA/1#1 bB/2#2`,
