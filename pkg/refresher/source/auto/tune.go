@@ -23,7 +23,7 @@ func (o opener) Open(t endpoint.Target) (endpoint.Source, error) {
 // says. Options of [WithDNS] count more.
 func (o opener) Tune(r config.Refresh) endpoint.Opener {
 	tuned := []dns.Option{
-		dns.WithInterval(r.Interval), dns.WithMaxInterval(r.MaxInterval), dns.WithRewalkAfter(r.EmptyGrace),
+		dns.WithInterval(r.Interval), dns.WithMaxInterval(r.MaxInterval), dns.WithRewalkAfter(r.EmptyGrace / 2),
 		dns.FollowHeadlessTwin(r.FollowHeadlessTwin),
 	}
 	if r.OnTTL {

@@ -17,7 +17,7 @@ func TestTune(t *testing.T) {
 	for _, o := range own.Tune(r).(opener).dns {
 		o(&got)
 	}
-	if got.Interval != 3*time.Second || got.MaxInterval != 9*time.Second || !got.RefreshOnTTL || got.FollowHeadlessTwin || got.RewalkAfter != time.Minute/2 {
+	if got.Interval != 3*time.Second || got.MaxInterval != 9*time.Second || !got.RefreshOnTTL || got.FollowHeadlessTwin || got.RewalkAfter != time.Minute/4 {
 		t.Errorf("DNS is asked with %+v", got)
 	}
 }
