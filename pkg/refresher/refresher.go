@@ -127,15 +127,17 @@ func disabled() bool {
 }
 
 // fromDNS is the default source, paced as the configuration says.
-func fromDNS(c config.Refresh) endpoint.Opener {
+func fromDNS(c config.Refresh) endpoint.Opener { return dns.New(dnsOptions(c)...) }
+
+func dnsOptions(c config.Refresh) []dns.Option {
 	opts := []dns.Option{
-		dns.WithInterval(c.Interval), dns.WithMaxInterval(c.MaxInterval), dns.WithRewalkAfter(c.EmptyGrace),
+		dns.WithInterval(c.Interval), dns.WithMaxInterval(c.MaxInterval), dns.WithRewalkAfter(c.EmptyGrace / 2),
 		dns.FollowHeadlessTwin(c.FollowHeadlessTwin),
 	}
 	if c.OnTTL {
 		opts = append(opts, dns.RefreshOnTTL())
 	}
-	return dns.New(opts...)
+	return opts
 }
 
 // DialOption makes a channel use the Refresher for targets of its scheme. It is
