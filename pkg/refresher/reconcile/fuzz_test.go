@@ -200,14 +200,16 @@ func (w *walk) watch(events []endpoint.Event) {
 			}
 			w.shown = slices.Delete(w.shown, i, i+1)
 		}
-		for _, now := range c.Diff.Changed {
-			i := slices.IndexFunc(w.shown, now.Same)
-			if i < 0 {
-				t.Fatalf("the event says that %s changed, which was not there", text(now))
-			}
-			w.shown[i] = now
+		// What changed is told in its new form alone, which may have an address
+		// that was another's: the old forms are those that nobody has any more.
+		w.shown = append(append(w.shown, c.Diff.Added...), c.Diff.Changed...)
+		all := len(w.shown)
+		w.shown = slices.DeleteFunc(w.shown, func(e endpoint.Endpoint) bool {
+			return !slices.ContainsFunc(w.state.Members(), func(m Member) bool { return m.Standing == Believed && m.Endpoint.Equal(e) })
+		})
+		if old := all - len(w.shown); old != len(c.Diff.Changed) {
+			t.Fatalf("%d changed, %d old forms are left: %+v", len(c.Diff.Changed), old, c.Diff)
 		}
-		w.shown = append(w.shown, c.Diff.Added...)
 		if believed, held := w.state.Counts(); c.Size != believed || c.Held != held {
 			t.Fatalf("the event says %d believed and %d held, there are %d and %d", c.Size, c.Held, believed, held)
 		}
