@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/weightedroundrobin"
 	"google.golang.org/grpc/connectivity"
 	estats "google.golang.org/grpc/experimental/stats"
 	"google.golang.org/grpc/resolver"
@@ -171,7 +172,8 @@ func drive(name, config string, n int) (*driven, error) {
 		return nil, fmt.Errorf("no balancer is registered as %q", name)
 	}
 	d := &driven{channel: newChannel()}
-	d.prompt = !strings.HasPrefix(name, "grpclb_")
+	// These hold a lock while they are told, which what happens to a connection needs as well.
+	d.prompt = !strings.HasPrefix(name, "grpclb_") && name != weightedroundrobin.Name
 	if p, ok := builder.(balancer.ConfigParser); ok {
 		var err error
 		if d.config, err = p.ParseConfig(json.RawMessage(config)); err != nil {
