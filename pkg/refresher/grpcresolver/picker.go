@@ -42,7 +42,6 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	sc := to.sc
 	if to.more != nil {
 		c.on = leastBusy(to.more)
-		c.on.inFlight.Add(1)
 		sc = c.on.sc
 	}
 	c.m, c.start, c.least = to.m, now, 0
@@ -55,15 +54,22 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 // leastBusy spreads an endpoint's calls over its connections: servers allow each
-// so many streams at a time (often 100, RFC 9113 section 6.5.2).
+// so many streams at a time (often 100, RFC 9113 section 6.5.2). The call is
+// counted in the same step in which it is placed: two calls that saw the same
+// place free would otherwise both take it, and one wait for a stream while
+// another connection has some.
 func leastBusy(conns []*conn) *conn {
-	best, least := conns[0], conns[0].inFlight.Load()
-	for _, c := range conns[1:] {
-		if n := c.inFlight.Load(); n < least {
-			best, least = c, n
+	for {
+		best, least := conns[0], conns[0].inFlight.Load()
+		for _, c := range conns[1:] {
+			if n := c.inFlight.Load(); n < least {
+				best, least = c, n
+			}
+		}
+		if best.inFlight.CompareAndSwap(least, least+1) {
+			return best
 		}
 	}
-	return best
 }
 
 // call is the record of a call in flight. Records are used again.

@@ -155,6 +155,9 @@ func (h *hub) stats() TargetStats {
 func (b *balance) states(into map[uint64]connectivity.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.publishTimer != nil {
+		b.publishLocked() // so that calls use what is told here
+	}
 	for _, p := range b.order {
 		if old, ok := into[p.m.id]; !ok || rank(p.state) > rank(old) {
 			into[p.m.id] = p.state
