@@ -170,7 +170,7 @@ func (r *Refresher) Refresh() {
 	}
 }
 
-// WaitEndpoints returns nil once every target that a channel used has n endpoints
+// WaitEndpoints returns nil once every target that a channel uses has n endpoints
 // connected, or an error that says how many there are when ctx ends. Call Connect
 // on the channel first: grpc.NewClient does nothing before the first call.
 // Switched off, it returns nil at once, so that a start-up does not hang on it.
