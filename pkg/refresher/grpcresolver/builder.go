@@ -55,9 +55,9 @@ type Builder struct {
 	events  *queue
 	failing map[string]string // of the queue's goroutine: the last error by target
 
-	mu      sync.Mutex
-	hubs    map[string]*hub
-	created chan struct{} // closed and replaced when a hub is added
+	mu   sync.Mutex
+	hubs map[string]*hub
+	used chan struct{} // closed and replaced when a channel begins to use a hub
 }
 
 // New returns a Builder. The error says which option is wrong.
@@ -83,7 +83,7 @@ func New(o Options) (*Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("grpcresolver: %w", err)
 	}
-	b := &Builder{options: o, config: sc, failing: map[string]string{}, hubs: map[string]*hub{}, created: make(chan struct{})}
+	b := &Builder{options: o, config: sc, failing: map[string]string{}, hubs: map[string]*hub{}, used: make(chan struct{})}
 	b.events = &queue{}
 	if o.Events != nil || o.Logger != nil {
 		b.events.deliver = b.deliver
@@ -141,6 +141,7 @@ func (b *Builder) Build(t resolver.Target, cc resolver.ClientConn, opts resolver
 	if err := c.hub.attach(c); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.URL.Scheme, err)
 	}
+	b.announce()
 	c.start()
 	return c, nil
 }
@@ -163,9 +164,15 @@ func (b *Builder) hub(name string, target endpoint.Target) *hub {
 	h.ours = b.config.ours
 	h.open = func() (endpoint.Source, error) { return b.options.Opener.Open(target) }
 	b.hubs[name] = h
-	close(b.created)
-	b.created = make(chan struct{})
 	return h
+}
+
+// announce wakes who waits for a target to be used.
+func (b *Builder) announce() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.used)
+	b.used = make(chan struct{})
 }
 
 // all lists the hubs by name.
@@ -190,7 +197,7 @@ func (b *Builder) Refresh() {
 // Wait returns once target has n endpoints or more that are connected; with a
 // load-balancing policy that is not ours, that are known. A target is written as
 // the channel's: "refresh:///square.default:grpc"; "" means all that channels of
-// this Builder were used for, of which there must be one. A channel looks
+// this Builder use now, of which there must be one. A channel looks
 // nothing up before its first call or Connect. The error, when ctx ends, says
 // how many there are.
 func (b *Builder) Wait(ctx context.Context, target string, n int) error {
@@ -211,11 +218,11 @@ func (b *Builder) Wait(ctx context.Context, target string, n int) error {
 // have changed.
 func (b *Builder) missing(target string, n int) (<-chan struct{}, error) {
 	b.mu.Lock()
-	created := b.created
+	used := b.used
 	b.mu.Unlock()
 	found := false
 	for _, h := range b.all() {
-		if target != "" && h.name != target {
+		if target != "" && h.name != target || target == "" && !h.inService() {
 			continue
 		}
 		found = true
@@ -228,7 +235,15 @@ func (b *Builder) missing(target string, n int) (<-chan struct{}, error) {
 		if name == "" {
 			name = "any target"
 		}
-		return created, fmt.Errorf("no channel to %s was used yet: call Connect on it", name)
+		return used, fmt.Errorf("no channel to %s was used yet: call Connect on it", name)
 	}
 	return nil, nil
+}
+
+// inService reports whether a channel uses the hub. One that is closed or idle
+// does not.
+func (h *hub) inService() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.channels) > 0
 }

@@ -268,3 +268,30 @@ func TestNewHubsAreKept(t *testing.T) {
 		t.Error("a hub was forgotten while a channel came back to it")
 	}
 }
+
+// Targets that no channel uses any more are not waited for, until one does again.
+func TestWaitForTargetsInUse(t *testing.T) {
+	bs := backends(t, 1)
+	b := newBuilder(t, static.New(endpoints(bs...)...))
+	_, first := open(t, b, 1)
+	_ = first.Close()
+	other, err := grpc.NewClient("refresh:///other.default:50051", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	other.Connect()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := b.Wait(ctx, "", 1); err != nil {
+		t.Error(err)
+	}
+	_ = other.Close()
+	again := make(chan error, 1)
+	go func() { again <- b.Wait(ctx, "", 1) }()
+	_, second := dial(t, b)
+	second.Connect()
+	if err := <-again; err != nil {
+		t.Error(err)
+	}
+}
