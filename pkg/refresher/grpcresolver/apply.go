@@ -121,7 +121,7 @@ func (b *balance) removeLocked(gone, fresh []*peer) {
 	var drop []*peer
 	for _, p := range gone {
 		p.gone = true
-		if !mayLinger || p.state != connectivity.Ready || p.terminating ||
+		if !mayLinger || p.state != connectivity.Ready || b.hub.terminates(p.m) ||
 			slices.ContainsFunc(p.own, func(a resolver.Address) bool { return taken[a.Addr] }) {
 			drop = append(drop, p)
 			continue

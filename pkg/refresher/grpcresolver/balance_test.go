@@ -529,6 +529,30 @@ func TestHeldWhileDialled(t *testing.T) {
 	})
 }
 
+// One that was held before anybody dialled it gets one attempt, no second.
+func TestHeldBeforeDialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.mustSet(believed(1))
+		r.sub(1).ready()
+		m := believed(2)
+		m[0].Standing = reconcile.Held
+		r.mustSet(m)
+		if got := r.picks(2); got[r.sub(1).addr] != 2 {
+			t.Errorf("picks went to %v while nothing else is connected", got)
+		}
+		r.sub(2).ready()
+		time.Sleep(maxWait)
+		if got := r.picks(2); got[r.sub(2).addr] != 2 {
+			t.Errorf("picks went to %v", got)
+		}
+		r.sub(2).say(connectivity.Idle, nil)
+		if n, down := r.sub(2).seen(); n != 1 || !down {
+			t.Errorf("dialled %d times, given up: %v", n, down)
+		}
+	})
+}
+
 func TestWrongConfig(t *testing.T) {
 	r := newRig(t)
 	if err := r.b.UpdateClientConnState(balancer.ClientConnState{}); !errors.Is(err, balancer.ErrBadResolverState) {

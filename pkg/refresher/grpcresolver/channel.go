@@ -122,10 +122,9 @@ type snapshot struct {
 
 // view is one member in a snapshot.
 type view struct {
-	m           *member
-	held        bool
-	terminating bool
-	weight      uint32
+	m      *member
+	held   bool
+	weight uint32
 }
 
 // String keeps channelz and logs, which print attributes, short.

@@ -75,6 +75,7 @@ type member struct {
 	ep    endpoint.Endpoint
 	held  bool
 	gone  bool
+	tried bool               // somebody dialled it
 	addrs []resolver.Address // never written to
 	ready int                // READY connections, of all balancers
 }
@@ -257,7 +258,7 @@ func (h *hub) newest(m *member, in *reconcile.Member) *member {
 }
 
 func (s *snapshot) add(m *member) {
-	s.views = append(s.views, view{m: m, held: m.held, terminating: m.ep.Terminating, weight: max(m.ep.Weight, 1)})
+	s.views = append(s.views, view{m: m, held: m.held, weight: max(m.ep.Weight, 1)})
 	s.endpoints = append(s.endpoints, resolver.Endpoint{Addresses: m.addrs})
 	s.addresses = append(s.addresses, m.addrs...)
 }
@@ -398,6 +399,23 @@ func (h *hub) lost(m *member) {
 		h.inUse = min(h.inUse, h.connected)
 		h.broadcastLocked()
 	}
+}
+
+// dialling notes that m is dialled and reports whether nobody has before.
+func (h *hub) dialling(m *member) (first bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first = !m.tried
+	m.tried = true
+	return first
+}
+
+// terminates reports whether the last that was known of m is that it terminates. A
+// balancer sees only the newest snapshot, and may have missed the one that said so.
+func (h *hub) terminates(m *member) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return m.ep.Terminating
 }
 
 // settle tells the guard that a held member has no connection: it goes then,

@@ -34,9 +34,11 @@ func newPeer(b *balance, m *member) *peer {
 	return &peer{b: b, view: view{m: m}, state: connectivity.Connecting}
 }
 
-// update makes the connections fit view and addrs.
+// update makes the connections fit view and addrs. A held member gets one attempt
+// when nobody made any: a set that came and went before a balancer saw it is no
+// reason to have nothing. What is never done is to dial a held member again.
 func (p *peer) update() {
-	if p.held {
+	if first := p.b.hub.dialling(p.m); p.held && !first {
 		p.retire()
 		return
 	}
@@ -54,6 +56,10 @@ func (p *peer) update() {
 		s := &slot{p: p, addrs: p.addrs, state: connectivity.Connecting}
 		p.slots = append(p.slots, s)
 		s.start()
+	}
+	if p.held {
+		p.retire()
+		return
 	}
 	p.assess()
 }

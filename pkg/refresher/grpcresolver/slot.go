@@ -160,7 +160,7 @@ func (s *slot) retire() bool {
 	s.stopTimer()
 	s.retired, s.racing = true, false
 	s.conns = slices.DeleteFunc(s.conns, func(c *conn) bool {
-		if c.dial.active || c.state == connectivity.Connecting || c.state == connectivity.Ready {
+		if c.dial.active || c.dial.queued || c.state == connectivity.Connecting || c.state == connectivity.Ready {
 			return false
 		}
 		s.drop(c)
