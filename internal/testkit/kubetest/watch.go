@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -289,18 +290,16 @@ func (st *stream) catchUp() (ok bool, bookmarks time.Duration, changed <-chan st
 		return true, 0, changed
 	}
 	tooOld := st.version < s.watch.compacted
+	// Both are in order, and what is new is at the end.
 	var news []change
-	for _, c := range s.watch.history {
-		if c.version > st.version && c.gvr == st.res.gvr {
+	since := sort.Search(len(s.watch.history), func(i int) bool { return s.watch.history[i].version > st.version })
+	for _, c := range s.watch.history[since:] {
+		if c.gvr == st.res.gvr {
 			news = append(news, c)
 		}
 	}
-	var orders []order
-	for _, o := range s.watch.orders {
-		if o.turn > st.turn {
-			orders = append(orders, o)
-		}
-	}
+	since = sort.Search(len(s.watch.orders), func(i int) bool { return s.watch.orders[i].turn > st.turn })
+	orders := slices.Clone(s.watch.orders[since:])
 	st.turn = s.watch.turn
 	version := s.version
 	if st.bookmark {

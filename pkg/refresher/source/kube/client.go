@@ -101,6 +101,11 @@ func (a *api) get(ctx context.Context, query url.Values, path ...string) (*http.
 		if why := context.Cause(ctx); why != nil {
 			return nil, why
 		}
+		// The URL has a random number in it, which would make the same trouble
+		// another text each time.
+		if e := (*url.Error)(nil); errors.As(err, &e) {
+			err = fmt.Errorf("ask the API server: %w", e.Err)
+		}
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusOK {
