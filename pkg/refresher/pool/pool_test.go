@@ -173,7 +173,7 @@ func TestReturnCancelsTheEnd(t *testing.T) {
 	pods := startPods(t, 2)
 	source := static.New(pods[0].Endpoint())
 	changes := make(chan int, 10)
-	const timeout = 300 * time.Millisecond
+	const timeout = time.Second // far longer than the change back takes
 	p := newPool(t, source, pool.WithDrainTimeout(timeout), pool.WithRefresherOptions(refresher.WithEvents(func(e refresher.Event) {
 		if c, ok := e.What.(endpoint.SetChanged); ok {
 			changes <- len(c.Diff.Removed)
