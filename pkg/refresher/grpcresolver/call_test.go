@@ -272,3 +272,18 @@ func TestConnectionsPerEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// A message that cannot be written is the client's fault: five of them must not
+// eject an endpoint that never saw any.
+func TestMessageThatCannotBeSent(t *testing.T) {
+	b := newBuilder(t, static.New(endpoints(backends(t, 1)...)...))
+	c, _ := open(t, b, 1)
+	_, err := c.UnaryCall(t.Context(), &testpb.SimpleRequest{ResponseStatus: &testpb.EchoStatus{Message: "\xff"}})
+	if status.Code(err) != codes.Internal {
+		t.Fatalf("got %v", err)
+	}
+	eventually(t, "the call ended", func() bool { return b.Stats()[0].Endpoints[0].Calls.InFlight == 0 })
+	if got := b.Stats()[0].Endpoints[0].Calls; got.Failed != 0 || got.Neutral != 1 {
+		t.Errorf("%d calls failed and %d were neutral", got.Failed, got.Neutral)
+	}
+}

@@ -49,6 +49,9 @@ func failedOutcome(info balancer.DoneInfo) policy.Outcome {
 		}
 		return policy.Overloaded
 	case codes.Unavailable, codes.Internal, codes.DataLoss, codes.Unknown:
+		if neverLeft(info, s) {
+			return policy.Neutral
+		}
 		// Unknown is what a server sends for an error without a status, a panic
 		// that a middleware caught among them.
 		return policy.Failed
@@ -61,4 +64,10 @@ func failedOutcome(info balancer.DoneInfo) policy.Outcome {
 // a server that is out of resources. grpc-go uses one code for both.
 func ownSizeLimit(info balancer.DoneInfo, s *status.Status) bool {
 	return !info.BytesReceived || strings.HasPrefix(s.Message(), "grpc: received message")
+}
+
+// neverLeft tells a message that the client could not write, invalid UTF-8 in a
+// string say, from a server's error. grpc-go uses one code for both.
+func neverLeft(info balancer.DoneInfo, s *status.Status) bool {
+	return !info.BytesReceived && strings.HasPrefix(s.Message(), "grpc: error while ")
 }
