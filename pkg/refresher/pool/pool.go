@@ -28,7 +28,16 @@ type Pool struct {
 	mu     sync.RWMutex
 	closed bool
 	peers  map[netip.AddrPort]*peer
-	timers map[netip.AddrPort]*time.Timer // endpoints that were removed
+	gone   map[netip.AddrPort]*removal // endpoints that were removed
+}
+
+// removal is an endpoint's address after its removal.
+type removal struct {
+	timer *time.Timer
+	// idle means that there was no call when the timer ran out last. An endpoint
+	// that was removed may still get calls, while none that replaces it is
+	// connected; so one look that finds nothing is not the end.
+	idle bool
 }
 
 var _ grpc.ClientConnInterface = (*Pool)(nil)
@@ -43,7 +52,7 @@ func New(target string, opts ...Option) (*Pool, error) {
 	if o.drain < 0 {
 		return nil, fmt.Errorf("pool: the drain timeout is %v: 0 means none", o.drain)
 	}
-	p := &Pool{drain: o.drain, peers: map[netip.AddrPort]*peer{}, timers: map[netip.AddrPort]*time.Timer{}}
+	p := &Pool{drain: o.drain, peers: map[netip.AddrPort]*peer{}, gone: map[netip.AddrPort]*removal{}}
 	own := append([]refresher.Option{refresher.WithConnectionsPerEndpoint(o.connections)}, o.refresher...)
 	var err error
 	if p.refresher, err = refresher.New(append(own, refresher.WithEvents(p.event))...); err != nil {
@@ -102,10 +111,10 @@ func (p *Pool) Refresher() *refresher.Refresher { return p.refresher }
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.closed = true
-	for _, t := range p.timers {
-		t.Stop()
+	for _, r := range p.gone {
+		r.timer.Stop()
 	}
-	clear(p.timers)
+	clear(p.gone)
 	p.mu.Unlock()
 	return p.conn.Close()
 }
@@ -128,7 +137,7 @@ func (p *Pool) Stats() Stats {
 	for addr, peer := range p.peers {
 		n := peer.len()
 		s.InFlight += n
-		if _, removed := p.timers[addr]; removed {
+		if _, removed := p.gone[addr]; removed {
 			s.Draining += n
 		}
 	}
@@ -169,8 +178,8 @@ func (p *Pool) event(e refresher.Event) {
 	}
 	for _, gone := range change.Diff.Removed {
 		for _, addr := range gone.Addrs {
-			if p.timers[addr] == nil {
-				p.timers[addr] = time.AfterFunc(p.drain, func() { p.expire(addr) })
+			if p.gone[addr] == nil {
+				p.gone[addr] = &removal{timer: time.AfterFunc(p.drain, func() { p.expire(addr) })}
 			}
 		}
 	}
@@ -185,36 +194,40 @@ func (p *Pool) event(e refresher.Event) {
 
 // keepLocked cancels the end of an endpoint that is there after all.
 func (p *Pool) keepLocked(addr netip.AddrPort) {
-	if t := p.timers[addr]; t != nil {
-		t.Stop()
-		delete(p.timers, addr)
+	if r := p.gone[addr]; r != nil {
+		r.timer.Stop()
+		delete(p.gone, addr)
 	}
 }
 
-// expire ends the calls on an endpoint that was removed a drain timeout ago.
+// expire ends the calls on an endpoint that was removed a drain timeout ago, and
+// looks again after another one.
 func (p *Pool) expire(addr netip.AddrPort) {
-	held := p.member(addr)
+	held := p.member(addr) // the guard does not believe yet that it is gone
 	p.mu.Lock()
-	timer, at := p.timers[addr], p.peers[addr]
-	switch {
-	case timer == nil: // it came back, or the pool was closed
-		p.mu.Unlock()
-		return
-	case held:
-		// The guard does not believe yet that it is gone.
-		timer.Reset(p.drain)
+	r, at := p.gone[addr], p.peers[addr]
+	if r == nil { // it came back, or the pool was closed
 		p.mu.Unlock()
 		return
 	}
-	delete(p.timers, addr)
-	delete(p.peers, addr)
+	over := !held && at != nil && at.len() > 0
+	if !held && !over && r.idle {
+		delete(p.gone, addr)
+		delete(p.peers, addr)
+		p.mu.Unlock()
+		return
+	}
+	r.idle = !held && !over
+	if over {
+		delete(p.peers, addr)
+	}
+	r.timer.Reset(p.drain)
 	p.mu.Unlock()
-	if at == nil {
+	if !over {
 		return
 	}
-	err := status.Errorf(codes.Unavailable,
-		"pool: %s was removed from the endpoints and the drain timeout of %v is over: the call on it was ended", addr, p.drain)
-	p.forced.Add(at.close(err))
+	p.forced.Add(at.close(status.Errorf(codes.Unavailable,
+		"pool: %s was removed from the endpoints and the drain timeout of %v is over: the call on it was ended", addr, p.drain)))
 }
 
 // member reports whether the guard still has an endpoint at addr.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +129,9 @@ func TestDrainTimeout(t *testing.T) {
 	if n := p.Stats().Forced; n != 1 {
 		t.Errorf("%d calls were ended, want 1", n)
 	}
+	if err := p.Ready(ctx, 1); err != nil { // until then the removed pod may get calls
+		t.Fatal(err)
+	}
 	stays := openStream(ctx, t, p)
 	if pods[1].Calls() != 1 {
 		t.Errorf("the second pod has %d calls, want the new stream", pods[1].Calls())
@@ -193,6 +198,31 @@ func TestReturnCancelsTheEnd(t *testing.T) {
 	exchange(t, stream)
 	if s := p.Stats(); s.Forced != 0 || s.Draining != 0 || s.InFlight != 1 {
 		t.Errorf("stats are %+v", s)
+	}
+}
+
+// TestCallsOnARemovedEndpointEnd: while nothing replaces it a removed endpoint
+// still gets calls, and those end, too.
+func TestCallsOnARemovedEndpointEnd(t *testing.T) {
+	ctx := within(t)
+	pods := startPods(t, 1)
+	refused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := endpoint.At(netip.MustParseAddrPort(refused.Addr().String()))
+	_ = refused.Close()
+	source := static.New(pods[0].Endpoint())
+	p := newPool(t, source, pool.WithDrainTimeout(soon))
+	stream := openStream(ctx, t, p)
+	source.Set(nobody)
+	for range 2 {
+		if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "drain timeout") {
+			t.Fatalf("the stream's error is %v", err)
+		}
+		if stream, err = testpb.NewTestServiceClient(p).FullDuplexCall(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
