@@ -142,7 +142,7 @@ func (w *step) hold(missing []Member, restored, base, after int) {
 		d.first = w.now
 	}
 	if restored > 0 {
-		w.decide(endpoint.VerdictRestored, base, after, "%d of the missing endpoints are back", restored)
+		w.decide(endpoint.VerdictRestored, base, after, "back again: %d of the missing endpoints", restored)
 	}
 	if fresh > 0 {
 		w.decide(endpoint.VerdictHeld, base, after, "%d of %d endpoints are missing at once: asking again", len(missing), base)
@@ -158,7 +158,7 @@ func (w *step) undoubted(missing []Member, restored, base, after int, believe bo
 	*d = doubt{}
 	switch {
 	case restored > 0:
-		w.decide(endpoint.VerdictRestored, base, after, "%d of the missing endpoints are back", restored)
+		w.decide(endpoint.VerdictRestored, base, after, "back again: %d of the missing endpoints", restored)
 	case believe:
 		w.decide(endpoint.VerdictBelieved, base, after, "an authoritative source lacks %d of %d too", len(missing), base)
 	default:

@@ -501,6 +501,10 @@ func TestResume(t *testing.T) {
 			1s goaway #1 => a#1 b#2
 			2s resume => a#1 b#2
 			3s dns => | a#1 b#2; held ask wake 4s`,
+		"a watch was silent for hours, failed and became idle": `
+			0s    kube a => a
+			3h    fail => a
+			3h50s resume => a`,
 		"failing before: the age counts from the last time that it worked": `
 			0s  dns a => a
 			30s fail => a
@@ -536,5 +540,16 @@ func TestStepKeepsWhatIsKnown(t *testing.T) {
 	state, _ = Step(cfg, state, now, Answer{endpoint.Set{Endpoints: []endpoint.Endpoint{named}}})
 	if got := state.Members()[0].Endpoint; !got.Equal(named) {
 		t.Errorf("a name that DNS learns is not taken: %+v", got)
+	}
+}
+
+// TestSameSetIsCheap: most answers are the one before.
+func TestSameSetIsCheap(t *testing.T) {
+	cfg, now := DefaultConfig(), time.Unix(1_000_000, 0)
+	in := Input(Answer{endpoint.Set{Endpoints: many(1_000, true)}})
+	state, _ := Step(cfg, State{}, now, in)
+	again := Input(Answer{endpoint.Set{Endpoints: many(1_000, true)}})
+	if n := testing.AllocsPerRun(10, func() { Step(cfg, state, now, again) }); n != 0 {
+		t.Errorf("%v allocations for a Set that changes nothing", n)
 	}
 }
