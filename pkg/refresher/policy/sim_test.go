@@ -64,10 +64,10 @@ func (e *simEvents) Pop() any {
 	return last
 }
 
-// newSim makes n healthy pods of 8 workers that need 10 ms per call, and a client
+// newSim makes n healthy pods of 4 workers that need 10 ms per call, and a client
 // that keeps each of them half busy.
 func newSim(p Policy, n int) *sim {
-	s := &sim{rnd: rand.New(rand.NewPCG(1, uint64(n))), now: 1, policy: p, rate: 400 * float64(n)}
+	s := &sim{rnd: rand.New(rand.NewPCG(1, uint64(n))), now: 1, policy: p, rate: 200 * float64(n)}
 	for range n {
 		s.add()
 	}
@@ -75,7 +75,7 @@ func newSim(p Policy, n int) *sim {
 }
 
 func (s *sim) add() *simPod {
-	p := &simPod{node: NewNode(DefaultNodeConfig()), workers: 8, service: 10 * time.Millisecond}
+	p := &simPod{node: NewNode(DefaultNodeConfig()), workers: 4, service: 10 * time.Millisecond}
 	p.free = make([]Nanos, p.workers)
 	s.pods = append(s.pods, p)
 	return p
@@ -239,7 +239,7 @@ func TestSimSlowPod(t *testing.T) {
 		pods    int
 		service time.Duration
 		length  time.Duration
-	}{{3, 2 * time.Millisecond, 30 * time.Second}, {10, 10 * time.Millisecond, 20 * time.Second}, {100, 10 * time.Millisecond, 5 * time.Second}} {
+	}{{3, 2 * time.Millisecond, 30 * time.Second}, {10, 10 * time.Millisecond, 20 * time.Second}, {100, 10 * time.Millisecond, 4 * time.Second}} {
 		run := func(p Policy, extra time.Duration) (time.Duration, float64) {
 			s := newSim(p, c.pods)
 			for _, pod := range s.pods {
@@ -265,25 +265,23 @@ func TestSimSlowPod(t *testing.T) {
 
 // A pod that fails at once looks like the fastest and the idlest of all.
 func TestSimFailingFast(t *testing.T) {
-	for _, o := range []Outcome{Failed, Overloaded} {
-		for _, n := range []int{3, 10} {
-			s := newSim(PeakEWMA(DefaultPeakEWMAConfig()), n)
-			s.run(5 * time.Second)
-			s.pods[0].answer = always(o)
-			r := s.run(60 * time.Second)
-			t.Logf("%v, %d pods: %d of %d calls failed, share %.4f", o, n, r.failed, len(r.latencies)+r.failed, s.share(s.pods[0]))
-			if r.failed > 40 {
-				t.Errorf("%v, %d pods: %d calls failed in a minute", o, n, r.failed)
-			}
-			if r.failed == 0 {
-				t.Errorf("%v, %d pods: it was never tried again", o, n)
-			}
-			s.pods[0].answer = nil
-			s.run(30 * time.Second)
-			s.run(10 * time.Second)
-			if share := s.share(s.pods[0]); share < 0.7 || share > 1.4 {
-				t.Errorf("%v, %d pods: half a minute after it recovered its share is %.2f of the fair one", o, n, share)
-			}
+	for n, o := range map[int]Outcome{3: Failed, 10: Overloaded} {
+		s := newSim(PeakEWMA(DefaultPeakEWMAConfig()), n)
+		s.run(5 * time.Second)
+		s.pods[0].answer = always(o)
+		r := s.run(60 * time.Second)
+		t.Logf("%v, %d pods: %d of %d calls failed, share %.4f", o, n, r.failed, len(r.latencies)+r.failed, s.share(s.pods[0]))
+		if r.failed > 40 {
+			t.Errorf("%v, %d pods: %d calls failed in a minute", o, n, r.failed)
+		}
+		if r.failed == 0 {
+			t.Errorf("%v, %d pods: it was never tried again", o, n)
+		}
+		s.pods[0].answer = nil
+		s.run(30 * time.Second)
+		s.run(10 * time.Second)
+		if share := s.share(s.pods[0]); share < 0.7 || share > 1.4 {
+			t.Errorf("%v, %d pods: half a minute after it recovered its share is %.2f of the fair one", o, n, share)
 		}
 	}
 }
@@ -315,7 +313,7 @@ func TestSimEjection(t *testing.T) {
 
 // A pod that says nothing: its calls are stuck in flight, and no deadline helps.
 func TestSimDeadPod(t *testing.T) {
-	for _, rate := range []float64{20, 400, 4000} {
+	for _, rate := range []float64{20, 400, 2500} {
 		s := newSim(PeakEWMA(DefaultPeakEWMAConfig()), 10)
 		s.rate = rate
 		s.run(10 * time.Second)
@@ -462,7 +460,7 @@ func TestSimWeights(t *testing.T) {
 		s := newSim(p, 4)
 		s.pods[0].weight, s.pods[1].weight, s.pods[2].weight, s.pods[3].weight = 1, 1, 2, 4
 		for i, pod := range s.pods {
-			pod.workers = []int{8, 8, 16, 32}[i]
+			pod.workers = []int{4, 4, 8, 16}[i]
 			pod.free = make([]Nanos, pod.workers)
 		}
 		s.run(5 * time.Second)
