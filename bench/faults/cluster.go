@@ -128,6 +128,13 @@ func (c *cluster) connect(ctx context.Context) error {
 
 // prepare puts everything into a namespace of its own.
 func (c *cluster) prepare(ctx context.Context) error {
+	undo, err := firstInLine()
+	if undo != nil {
+		c.atEnd("give the lab its old share of the CPUs", func(context.Context) error { return undo() })
+	}
+	if err != nil {
+		return fmt.Errorf("give the lab the CPUs first: %w", err)
+	}
 	c.say("building and loading the image")
 	if err := c.loadImage(ctx); err != nil {
 		return err
@@ -138,7 +145,6 @@ func (c *cluster) prepare(ctx context.Context) error {
 		return err
 	}
 	c.atEnd("remove namespace "+c.ns, c.leave)
-	var err error
 	if c.pods, err = watchPods(ctx, c.api, c.ns); err != nil {
 		return err
 	}

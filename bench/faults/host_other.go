@@ -12,3 +12,5 @@ func contPod(string) error                     { return errors.ErrUnsupported }
 func killPod(string) error                     { return errors.ErrUnsupported }
 func route(string, netip.Prefix, string) error { return errors.ErrUnsupported }
 func unroute(string, netip.Prefix) error       { return errors.ErrUnsupported }
+
+func firstInLine() (func() error, error) { return nil, errors.ErrUnsupported }

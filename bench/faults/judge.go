@@ -50,13 +50,21 @@ func (st *stage) firstCalls(r report.Report) []time.Duration {
 	return out
 }
 
-// noticed is how long the kernel may take to close a killed process's connections.
-const noticed = 50 * time.Millisecond
+// noticed is how long the ends of a killed process's connections may be apart.
+const noticed = 20 * time.Millisecond
 
-// inFlight: only calls that were under way on the victim.
+// inFlight: only calls that were under way on the victim when its connection ended, which on a busy machine is a while after the signal:
+// until the process is scheduled once more, it takes calls.
 func inFlight(st *stage, _ load.Variant, r report.Report) (string, bool) {
-	limit := r.InFlight(st.hit, st.hit.Add(noticed), st.victims...)
-	return fmt.Sprintf("failed <= in flight (%d)", limit), len(r.Window(st.from, st.to).Failed()) <= limit
+	failed := r.Window(st.from, st.to).Failed()
+	end := st.hit
+	for i, c := range r.On(failed, st.victims...) {
+		if at := r.Began.Add(c.End()); i == 0 || at.Before(end) {
+			end = at
+		}
+	}
+	limit := r.InFlight(end, end.Add(noticed), st.victims...)
+	return fmt.Sprintf("failed <= in flight (%d)", limit), len(failed) <= limit
 }
 
 // nodeShare: what was under way on the victims, and 1.5 s of their share of the calls.

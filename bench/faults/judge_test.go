@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/bench/faults/internal/load"
 	"github.com/grpclb/kubectl-grpclb/bench/faults/internal/report"
+	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
 )
 
 const ms = time.Millisecond
@@ -150,6 +152,33 @@ func TestRows(t *testing.T) {
 	delete(st.reports, variants()[0].Name)
 	if row := st.rows()[0]; row[2] != "no report" {
 		t.Errorf("a client without a report has %q", row)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	row := func(title, client, failed string) []string {
+		cells := make([]string, len(head()))
+		cells[0], cells[1], cells[3] = title, client, failed
+		return cells
+	}
+	all := scenarios()
+	s := result.Section{ID: "faults", Title: "t", Tables: []result.Table{{Head: head(), Rows: [][]string{
+		row(all[0].title, "a", "1"), row("", "b", "2"), row(all[2].title, "a", "3"), row("", "b", "4"),
+	}}}}
+	doc, err := result.Replace("<!-- measured: faults -->\n<!-- end: faults -->\n", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := merge(earlier(doc), [][]string{row(all[1].title, "a", "5"), row("", "b", "6"), row(all[2].title, "a", "7"), row("", "b", "8")})
+	var failed []string
+	for _, cells := range got {
+		failed = append(failed, cells[3])
+	}
+	if want := []string{"1", "2", "5", "6", "7", "8"}; !slices.Equal(failed, want) {
+		t.Errorf("failed: %v, want %v", failed, want)
+	}
+	if got[1][0] != "" || got[2][0] != all[1].title {
+		t.Errorf("titles: %q, %q", got[1][0], got[2][0])
 	}
 }
 
