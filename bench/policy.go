@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
@@ -38,8 +39,8 @@ func policies(ctx context.Context, b *bench, s *result.Section) error {
 	for i := range rounds {
 		b.say("round %d of %d", i+1, rounds)
 		for _, args := range [][]string{
-			{"-test.bench", "^BenchmarkPick$", "-test.benchtime", "20ms", "-test.cpu", "1,2"},
-			{"-test.bench", "^Benchmark(Update|Call)$", "-test.benchtime", "300ms"},
+			{"-test.bench", "^BenchmarkPick$", "-test.benchtime", "10ms", "-test.cpu", "1,2"},
+			{"-test.bench", "^Benchmark(Update|Call)$", "-test.benchtime", "200ms"},
 			{"-test.bench", "^BenchmarkMemory$", "-test.benchtime", "1x"},
 		} {
 			cmd := exec.CommandContext(ctx, program, append(args, "-test.run", "^$", "-test.benchmem")...)
@@ -52,10 +53,11 @@ func policies(ctx context.Context, b *bench, s *result.Section) error {
 			raw.Write(out)
 		}
 	}
-	s.Add(policyRows(parseBenchmarks(raw.String()))...)
-	s.Note("A pick and the end of its call, by one thread unless said; medians of %d rounds in which all took turns. Differences are taken within a "+
-		"round, of CPU time. weighted_round_robin and p2c_ewma are left out at 10,000 endpoints: they build their pickers anew for each endpoint that "+
-		"gets ready, which takes minutes.", rounds)
+	all := parseBenchmarks(raw.String())
+	s.Add(policyRows(all)...)
+	s.Note("A pick and the end of its call; medians of %d rounds in which all took turns, differences taken within a round. round_robin of grpc-go and "+
+		"httplb measure no latency and read no clock. weighted_round_robin and p2c_ewma are left out at 10,000 endpoints: they build their pickers anew "+
+		"for each endpoint that gets ready, which takes minutes.", rounds)
 	file := filepath.Join(b.dir, "policy.txt")
 	if err := os.WriteFile(file, raw.Bytes(), 0o600); err != nil {
 		return err
@@ -68,7 +70,7 @@ func policies(ctx context.Context, b *bench, s *result.Section) error {
 	if err != nil {
 		return fmt.Errorf("benchstat: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	s.Block = strings.ReplaceAll(string(table), b.dir+string(filepath.Separator), "")
+	s.Block = pickTable(all) + "\n" + strings.ReplaceAll(string(table), b.dir+string(filepath.Separator), "")
 	return nil
 }
 
@@ -106,54 +108,71 @@ func (m measuredValues) beyond(name, floor, unit string) []float64 {
 	return out
 }
 
-// contestant is one of those that BenchmarkPick compares.
-type contestant struct {
-	impl, what string
-	peer       bool
+// contestants are those that BenchmarkPick compares, in the words of the table.
+var contestants = []struct{ impl, what string }{
+	{"two_clock_reads", "two clock reads"},
+	{"peak_ewma", "ours, peak_ewma"},
+	{"least_request", "ours, least_request"},
+	{"round_robin", "ours, round_robin"},
+	{"grpc_peak_ewma", "ours, peak_ewma as gRPC balancer"},
+	{"grpc-go_round_robin", "grpc-go round_robin"},
+	{"grpc-go_weighted_round_robin", "grpc-go weighted_round_robin"},
+	{"grpc-go_least_request", "grpc-go least_request"},
+	{"go-zero_p2c_ewma", "go-zero p2c_ewma"},
+	{"httplb_power_of_two", "httplb power of two"},
 }
 
-var contestants = []contestant{
-	{"two_clock_reads", "two clock reads, the floor of what measures latency", false},
-	{"peak_ewma", "peak_ewma", false},
-	{"least_request", "least_request", false},
-	{"round_robin", "round_robin, counting calls and latency", false},
-	{"grpc_peak_ewma", "peak_ewma as gRPC balancer", false},
-	{"grpc-go_round_robin", "grpc-go round_robin, which knows nothing of calls", true},
-	{"grpc-go_weighted_round_robin", "grpc-go weighted_round_robin", true},
-	{"grpc-go_least_request", "grpc-go least_request", true},
-	{"go-zero_p2c_ewma", "go-zero p2c_ewma", true},
-	{"httplb_power_of_two", "httplb power of two", true},
+var pickSizes = []int{3, 10, 100, 1000, 10000}
+
+func pickName(impl string, endpoints int, threads string) string {
+	return fmt.Sprintf("Pick/endpoints=%d/impl=%s%s", endpoints, impl, threads)
 }
 
+// policyRows hold what is promised against what was measured.
 func policyRows(m measuredValues) []result.Row {
 	var rows []result.Row
-	for _, n := range []int{3, 10, 100, 1000, 10000} {
-		pick := func(impl, threads string) string { return fmt.Sprintf("Pick/endpoints=%d/impl=%s%s", n, impl, threads) }
-		for _, c := range contestants {
-			one, two := m[pick(c.impl, "")], m[pick(c.impl, "-2")]
-			if len(one["ns/op"]) == 0 {
-				continue
-			}
-			cpu, wall, both := stats.Of(one[cpuUnit]...), stats.Of(one["ns/op"]...), stats.Of(two["ns/op"]...)
-			rows = append(rows, result.Row{
-				What: fmt.Sprintf("%d endpoints, %s", n, c.what), Peer: c.peer,
-				Value: fmt.Sprintf("%.0f ns of CPU; wall %.0f ns, with two threads %.0f ns", cpu.P50, wall.P50, both.P50),
-				Spread: fmt.Sprintf("CPU p25–p75 %.0f–%.0f, least %.0f; wall %.0f–%.0f; %.0f allocs; n=%d",
-					cpu.P25, cpu.P75, cpu.Min, wall.P25, wall.P75, stats.Of(one["allocs/op"]...).P50, cpu.N),
-			})
-			if c.impl != "peak_ewma" {
-				continue
-			}
-			d := stats.Of(m.beyond(pick(c.impl, ""), pick("two_clock_reads", ""), cpuUnit)...)
-			rows = append(rows, result.Row{
-				What: fmt.Sprintf("%d endpoints, peak_ewma beyond two clock reads", n), Value: fmt.Sprintf("%.0f ns of CPU", d.P50),
-				Spread: fmt.Sprintf("p25–p75 %.0f–%.0f, least %.0f; n=%d", d.P25, d.P75, d.Min, d.N),
-				Target: fmt.Sprintf("<= %d ns, 0 allocs", pickTarget.Nanoseconds()),
-				Met:    d.N > 0 && d.P50 <= float64(pickTarget.Nanoseconds()) && stats.Of(one["allocs/op"]...).Max == 0,
-			})
-		}
+	for _, n := range pickSizes {
+		ours, floor := pickName("peak_ewma", n, ""), pickName("two_clock_reads", n, "")
+		d := stats.Of(m.beyond(ours, floor, cpuUnit)...)
+		rows = append(rows, result.Row{
+			What: fmt.Sprintf("%d endpoints, peak_ewma beyond two clock reads, CPU time", n), Value: fmt.Sprintf("%.0f ns", d.P50),
+			Spread: fmt.Sprintf("p25–p75 %.0f–%.0f, least %.0f, n=%d; two clock reads %.0f", d.P25, d.P75, d.Min, d.N, stats.Of(m[floor][cpuUnit]...).P50),
+			Target: fmt.Sprintf("<= %d ns, 0 allocs", pickTarget.Nanoseconds()),
+			Met:    d.N > 0 && d.P50 <= float64(pickTarget.Nanoseconds()) && stats.Of(m[ours]["allocs/op"]...).Max == 0,
+		})
 	}
 	return append(rows, updateRows(m)...)
+}
+
+// pickTable is all that BenchmarkPick compares: CPU time by one thread, and wall time with two, by number of endpoints.
+func pickTable(m measuredValues) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, part := range []struct{ title, threads, unit string }{
+		{"CPU ns, one thread", "", cpuUnit}, {"wall ns, two threads", "-2", "ns/op"},
+	} {
+		fmt.Fprintf(w, "%s, endpoints\t", part.title)
+		for _, n := range pickSizes {
+			fmt.Fprintf(w, "%d\t", n)
+		}
+		fmt.Fprintln(w, "allocs\t")
+		for _, c := range contestants {
+			fmt.Fprintf(w, "%s\t", c.what)
+			var allocs float64
+			for _, n := range pickSizes {
+				units := m[pickName(c.impl, n, part.threads)]
+				if len(units[part.unit]) == 0 {
+					fmt.Fprint(w, "-\t")
+					continue
+				}
+				fmt.Fprintf(w, "%.0f\t", stats.Of(units[part.unit]...).P50)
+				allocs = max(allocs, stats.Of(units["allocs/op"]...).P50)
+			}
+			fmt.Fprintf(w, "%.0f\t\n", allocs)
+		}
+	}
+	_ = w.Flush() // into memory
+	return text.String()
 }
 
 // updateRows are the other promises.
@@ -175,6 +194,11 @@ func updateRows(m measuredValues) []result.Row {
 			sample = append(sample, time.Duration(ns))
 		}
 		rows = append(rows, result.Times(u.what, sample).Under(updateTarget, sample))
+		sample = nil
+		for _, ns := range find("Update/endpoints=10000/impl="+u.impl, cpuUnit) {
+			sample = append(sample, time.Duration(ns))
+		}
+		rows = append(rows, result.Times(u.what+", CPU time", sample))
 	}
 	ours, stock := find("Memory/endpoints=1000/impl=refresher", "held-B/endpoint"), find("Memory/endpoints=1000/impl=grpc-go_round_robin", "held-B/endpoint")
 	var more []float64
@@ -187,14 +211,14 @@ func updateRows(m measuredValues) []result.Row {
 		Spread: fmt.Sprintf("ours %.0f, grpc-go %.0f, n=%d", stats.Of(ours...).P50, stats.Of(stock...).P50, d.N),
 		Target: fmt.Sprintf("< %d bytes", memoryPerPod), Met: d.N > 0 && d.P50 < memoryPerPod,
 	})
-	call, base := find("Call/impl=refresher", "ns/op"), find("Call/impl=grpc-go_round_robin", "ns/op")
+	call, base := find("Call/impl=refresher", cpuUnit), find("Call/impl=grpc-go_round_robin", cpuUnit)
 	var ratios []float64
 	for i := range min(len(call), len(base)) {
 		ratios = append(ratios, (call[i]/base[i]-1)*100)
 	}
 	r := stats.Of(ratios...)
 	rows = append(rows, result.Row{
-		What: "a whole unary call over loopback beyond grpc-go's round_robin", Value: fmt.Sprintf("%+.1f%%", r.P50),
+		What: "a whole unary call over loopback beyond grpc-go's round_robin, CPU time", Value: fmt.Sprintf("%+.1f%%", r.P50),
 		Spread: fmt.Sprintf("p25–p75 %+.1f–%+.1f, ours %.1f µs, grpc-go %.1f µs, n=%d", r.P25, r.P75, stats.Of(call...).P50/1e3, stats.Of(base...).P50/1e3, r.N),
 		Target: "< 2% or within the noise",
 		// Within the noise: the quartiles of the differences lie on both sides of nothing.

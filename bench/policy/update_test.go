@@ -38,20 +38,23 @@ func BenchmarkUpdate(b *testing.B) {
 			}
 			p := policy.PeakEWMA(policy.DefaultPeakEWMAConfig())
 			b.ReportAllocs()
+			report := measureCPU(b)
 			for i := 0; b.Loop(); i++ {
 				candidates[i%n].Node = policy.NewNode(policy.DefaultNodeConfig())
 				p.NewPicker(candidates, policy.Now())
 			}
+			report()
 		})
 		b.Run(fmt.Sprintf("endpoints=%d/impl=refresher", n), func(b *testing.B) {
 			c := embed(b, n)
 			kept := c.source.members[n/2]
 			b.ReportAllocs()
+			report := measureCPU(b)
 			for b.Loop() {
 				c.source.replaceOne()
 				c.update(b)
 			}
-			b.StopTimer()
+			report()
 			if got := c.source.members[n/2]; got.String() != kept.String() {
 				b.Fatalf("the benchmark changed what it should keep: %v", got)
 			}
@@ -63,6 +66,7 @@ func BenchmarkUpdate(b *testing.B) {
 			}
 			to := endpoints(0, n)
 			b.ReportAllocs()
+			report := measureCPU(b)
 			for i := 0; b.Loop(); i++ {
 				to[0] = endpoints(n+i, 1)[0]
 				if err := d.update(to); err != nil {
@@ -72,6 +76,7 @@ func BenchmarkUpdate(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			report()
 		})
 	}
 }
@@ -258,11 +263,13 @@ func BenchmarkCall(b *testing.B) {
 				}
 			}
 			b.ReportAllocs()
+			report := measureCPU(b)
 			for b.Loop() {
 				if _, err := client.Check(b.Context(), &healthgrpc.HealthCheckRequest{}); err != nil {
 					b.Fatal(err)
 				}
 			}
+			report()
 		})
 	}
 }
