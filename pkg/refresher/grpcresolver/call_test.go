@@ -42,9 +42,9 @@ func TestOutcome(t *testing.T) {
 		"the caller may not":                {answered(codes.PermissionDenied), policy.Success},
 		"unavailable":                       {answered(codes.Unavailable), policy.Failed},
 		"the connection broke":              {silent(codes.Unavailable), policy.Failed},
-		"internal":                          {answered(codes.Internal), policy.Failed},
-		"an error without a status":         {answered(codes.Unknown), policy.Failed},
-		"data loss":                         {answered(codes.DataLoss), policy.Failed},
+		"internal":                          {answered(codes.Internal), policy.Erred},
+		"an error without a status":         {answered(codes.Unknown), policy.Erred},
+		"data loss":                         {answered(codes.DataLoss), policy.Erred},
 		"canceled":                          {silent(codes.Canceled), policy.Neutral},
 		"canceled with push-back":           {pushed(answered(codes.Canceled)), policy.Neutral},
 		"no byte before the deadline":       {silent(codes.DeadlineExceeded), policy.TimedOut},
@@ -54,7 +54,8 @@ func TestOutcome(t *testing.T) {
 		"the client's own limit, receiving": {balancer.DoneInfo{Err: status.Error(codes.ResourceExhausted, "grpc: received message larger than max (5 vs. 4)"), BytesSent: true, BytesReceived: true}, policy.Neutral},
 		"push-back":                         {pushed(answered(codes.Unavailable)), policy.Overloaded},
 		"push-back with a code of its own":  {pushed(answered(codes.Aborted)), policy.Overloaded},
-		"not a status":                      {balancer.DoneInfo{Err: errors.New("x"), BytesSent: true, BytesReceived: true}, policy.Failed},
+		"not a status":                      {balancer.DoneInfo{Err: errors.New("x"), BytesSent: true, BytesReceived: true}, policy.Erred},
+		"the stream was reset":              {silent(codes.Internal), policy.Failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := outcome(tt.in); got != tt.want {

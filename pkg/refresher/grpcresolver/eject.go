@@ -37,7 +37,7 @@ func (h *hub) ejected() map[*member]struct{} {
 // own path, where there is no time for more.
 func (h *hub) trip() {
 	if h.nodes.Eject.Enabled() && h.tripped.CompareAndSwap(false, true) {
-		go h.evaluate()
+		time.AfterFunc(policy.Nanos(h.notBefore.Load()).Sub(policy.Now()), h.evaluate)
 	}
 }
 
@@ -51,7 +51,10 @@ func (h *hub) evaluate() {
 		h.mu.Unlock()
 		return
 	}
-	changed, returned, events := h.evaluateLocked(policy.Now())
+	began := policy.Now()
+	changed, returned, events := h.evaluateLocked(began)
+	done := policy.Now()
+	h.notBefore.Store(int64(done.Add(min(publishShare*done.Sub(began), maxWait))))
 	balancers := make([]*balance, 0, len(h.balancers))
 	for b := range h.balancers {
 		balancers = append(balancers, b)
@@ -70,15 +73,18 @@ func (h *hub) evaluate() {
 
 func (h *hub) evaluateLocked(now policy.Nanos) (changed bool, returned []*member, events []endpoint.Event) {
 	nodes := make([]*policy.Node, 0, len(h.members))
-	members := make([]*member, 0, len(h.members))
 	for _, m := range h.members {
-		if !m.held {
-			nodes, members = append(nodes, m.node), append(members, m)
-		}
+		nodes = append(nodes, m.node)
 	}
 	changes, next := h.eject.ejector.Evaluate(now, nodes)
+	at := make(map[*policy.Node]*member, len(changes))
+	if len(changes) > 0 {
+		for _, m := range h.members {
+			at[m.node] = m
+		}
+	}
 	for _, c := range changes {
-		m := members[slices.Index(nodes, c.Node)]
+		m := at[c.Node]
 		if c.Ejected {
 			h.eject.until[m] = time.Now().Add(c.For)
 			events = append(events, endpoint.Ejected{Endpoint: m.ep, Reason: c.Reason, For: c.For})

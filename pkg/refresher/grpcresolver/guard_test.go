@@ -3,6 +3,7 @@ package grpcresolver
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,6 +82,39 @@ func TestHeldEndpoints(t *testing.T) {
 	if n := bs[1].conns.Load(); n != 1 {
 		t.Errorf("a held endpoint was dialled %d times", n)
 	}
+}
+
+// While all are held, one that fails is ejected as at other times, and one that
+// was ejected before stays so.
+func TestEjectedWhileHeld(t *testing.T) {
+	bs := backends(t, 4)
+	source := nothing()
+	source.Tell(dnsSays(bs...))
+	b := newBuilder(t, source, withPolicy("grpclb_refresher_round_robin", `{"ejection":{"consecutiveFailures":3}}`))
+	c, _ := open(t, b, 4)
+	failed := func(calls int) (n int) {
+		for range calls {
+			if _, err := c.UnaryCall(t.Context(), &testpb.SimpleRequest{}); err != nil {
+				n++
+			}
+		}
+		return n
+	}
+	ejected := func(i int) bool {
+		return slices.ContainsFunc(b.Stats()[0].Endpoints, func(e EndpointStats) bool {
+			return e.Endpoint.Addr() == bs[i].addr && e.EjectedUntil.After(time.Now())
+		})
+	}
+	bs[0].answers(func(context.Context) error { return unavailable })
+	eventually(t, "it is ejected", func() bool { failed(4); return ejected(0) })
+	source.Tell(dnsSays())
+	eventually(t, "all are held", func() bool { return held(b) == 4 })
+	if n := failed(100); n > 0 {
+		t.Errorf("%d of 100 calls went to an endpoint that is ejected and held", n)
+	}
+	bs[1].answers(func(context.Context) error { return unavailable })
+	eventually(t, "another one is ejected while it is held", func() bool { failed(3); return ejected(1) })
+	eventually(t, "no call fails", func() bool { return failed(30) == 0 })
 }
 
 // A held endpoint without a connection is of no use and goes at once.

@@ -57,7 +57,8 @@ type hub struct {
 	counts    counts
 	eject     ejection
 
-	tripped atomic.Bool // an evaluation is on its way
+	tripped   atomic.Bool  // an evaluation is on its way
+	notBefore atomic.Int64 // policy.Nanos: looking at many endpoints takes time
 }
 
 // member is one endpoint as long as the guard knows it. What calls write is in

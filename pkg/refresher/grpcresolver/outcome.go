@@ -52,8 +52,9 @@ func failedOutcome(info balancer.DoneInfo) policy.Outcome {
 		if neverLeft(info, s) {
 			return policy.Neutral
 		}
-		// Unknown is what a server sends for an error without a status, a panic
-		// that a middleware caught among them.
+		if s.Code() != codes.Unavailable && info.BytesReceived {
+			return policy.Erred
+		}
 		return policy.Failed
 	}
 	// All other codes are the application's answer: the server worked.

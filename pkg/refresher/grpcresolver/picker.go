@@ -205,16 +205,9 @@ func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 	case count[connectivity.Ready] > 0:
 		now := policy.Now()
 		b.rampLocked(believed, now)
-		out := b.hub.ejected()
-		if len(out) > 0 {
-			usable := func(p *peer) bool { _, is := out[p.m]; return !p.held && !is }
-			if picker := b.pickerLocked(b.order, usable, now); len(picker.choices) > 0 {
-				return connectivity.Ready, picker
-			}
-		}
-		return connectivity.Ready, b.pickerLocked(b.order, isBelieved, now)
+		return connectivity.Ready, b.healthyLocked(isBelieved, now)
 	case held > 0:
-		return connectivity.Ready, b.pickerLocked(b.order, isHeld, policy.Now())
+		return connectivity.Ready, b.healthyLocked(isHeld, policy.Now())
 	case len(b.lingering) > 0:
 		if picker := b.pickerLocked(b.lingering, func(*peer) bool { return true }, policy.Now()); len(picker.choices) > 0 {
 			return connectivity.Ready, picker
@@ -224,6 +217,18 @@ func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 		return connectivity.Connecting, waitPicker{}
 	}
 	return connectivity.TransientFailure, errPicker{b.unreachableLocked(believed)}
+}
+
+// healthyLocked makes a picker of the READY peers that use takes, without those
+// that are ejected unless that leaves nobody.
+func (b *balance) healthyLocked(use func(*peer) bool, now policy.Nanos) *picker {
+	if out := b.hub.ejected(); len(out) > 0 {
+		healthy := func(p *peer) bool { _, is := out[p.m]; return !is && use(p) }
+		if picker := b.pickerLocked(b.order, healthy, now); len(picker.choices) > 0 {
+			return picker
+		}
+	}
+	return b.pickerLocked(b.order, use, now)
 }
 
 // rampLocked skips the slow start while most of the endpoints are new: after a

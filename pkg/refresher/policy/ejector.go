@@ -27,8 +27,9 @@ type record struct {
 	until   Nanos // of the ejection
 	back    Nanos // when the last one ended
 	times   int   // how often it was ejected and not forgiven
-	// good and all are the Node's counts at the beginning of the interval.
-	good, all uint64
+	// good and all are the Node's counts at the beginning of the interval, done
+	// that of successes at the ejection.
+	good, all, done uint64
 }
 
 // EjectChange says that an endpoint is ejected from now on, or no longer.
@@ -66,15 +67,19 @@ func (e *Ejector) Evaluate(now Nanos, nodes []*Node) (changes []EjectChange, nex
 	ejected := e.recall(nodes)
 	changes, ejected = e.release(now, nodes, changes, ejected)
 	most := e.most(len(nodes))
+	spared := 0 // they fail as those that are ejected do, but no more may be
 	for _, n := range nodes {
-		if ejected >= most {
-			break
+		r := e.records[n]
+		if r.ejected {
+			continue
 		}
-		if r := e.records[n]; !r.ejected {
-			if base, reason := e.judge(n, now); base > 0 {
-				changes = append(changes, r.eject(n, now, base, e.cfg.MaxTime, reason))
-				ejected++
-			}
+		switch base, reason := e.judge(n, now); {
+		case base == 0:
+		case ejected >= most:
+			spared++
+		default:
+			changes = append(changes, r.eject(n, now, base, e.cfg.MaxTime, reason))
+			ejected++
 		}
 	}
 	if now-e.interval >= Nanos(e.cfg.Interval) {
@@ -87,8 +92,8 @@ func (e *Ejector) Evaluate(now Nanos, nodes []*Node) (changes []EjectChange, nex
 		}
 		e.nextInterval(now, nodes)
 	}
-	e.size, e.usable = len(nodes), len(nodes)-ejected
-	e.panicked = e.usable*100 < e.cfg.PanicPercent*e.size
+	e.size, e.usable = len(nodes), len(nodes)-ejected-spared
+	e.panicked = ejected > 0 && e.usable*100 < e.cfg.PanicPercent*e.size
 	return changes, e.next(nodes)
 }
 
@@ -99,7 +104,10 @@ func (e *Ejector) Ejected(n *Node) bool {
 }
 
 // Panic reports whether ejections are to be set aside, since so few of the
-// endpoints are usable, as of the last Evaluate.
+// endpoints are usable, as of the last Evaluate: when most fail, the fault is
+// elsewhere (Envoy's panic threshold). Those that fail and are spared, because no
+// more may be ejected, are not usable either. While it lasts all endpoints get
+// calls, and an ejected one that answers returns at the next Evaluate.
 func (e *Ejector) Panic() (on bool, usable, size int) { return e.panicked, e.usable, e.size }
 
 // recall makes the records those of nodes, and counts who is ejected.
@@ -130,10 +138,19 @@ func (e *Ejector) recall(nodes []*Node) (ejected int) {
 	return ejected
 }
 
-// release ends the ejections whose time is over.
+// release ends the ejections whose time is over, and in a panic those of
+// endpoints that answer.
 func (e *Ejector) release(now Nanos, nodes []*Node, changes []EjectChange, ejected int) ([]EjectChange, int) {
 	for _, n := range nodes {
-		if r := e.records[n]; r.ejected && now >= r.until {
+		r := e.records[n]
+		switch {
+		case !r.ejected:
+		case e.panicked && n.answers(r.done):
+			r.ejected, r.back = false, now
+			r.good, r.all = verdicts(n)
+			changes = append(changes, EjectChange{Node: n, Reason: "it answers again, while most endpoints fail"})
+			ejected--
+		case now >= r.until:
 			r.ejected, r.back = false, now
 			// The interval's counts are from before the ejection.
 			r.good, r.all = verdicts(n)
@@ -183,11 +200,22 @@ func (e *Ejector) judge(n *Node, now Nanos) (base time.Duration, reason string) 
 
 func (r *record) eject(n *Node, now Nanos, base, most time.Duration, reason string) EjectChange {
 	r.ejected = true
+	r.done, _ = verdicts(n)
 	r.times++
 	// gRFC A50: base x times, but no more than the larger of base and the maximum.
 	length := min(base*time.Duration(min(r.times, mostTimes)), max(base, most))
 	r.until = now.Add(length)
 	return EjectChange{Node: n, Ejected: true, For: length, Reason: reason}
+}
+
+// answers reports whether more calls succeeded than done, the last of them after
+// the last failure.
+func (n *Node) answers(done uint64) bool {
+	if n.streak.Load()&^probation != 0 {
+		return false
+	}
+	good, _ := verdicts(n)
+	return good > done
 }
 
 // mostTimes keeps the product with [maxEjectTime] within a Duration.

@@ -312,6 +312,44 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// TestPanicOfAll: an outage that all share ejects as many as may be, and then
+// nobody's ejection counts; who answers first returns first.
+func TestPanicOfAll(t *testing.T) {
+	for size := 2; size <= 10; size++ {
+		s := newStage(t, size)
+		for i := range size {
+			s.calls(i, 5, Failed)
+		}
+		changes, _ := s.ej.Evaluate(s.now, s.nodes)
+		on, usable, n := s.ej.Panic()
+		if len(changes) != max(1, size/2) || !on || usable != 0 || n != size {
+			t.Errorf("%d endpoints fail: %d ejected, panic %v, %d of %d usable", size, len(changes), on, usable, n)
+		}
+		s.calls(0, 1, Success)
+		s.wait(time.Second)
+		if changes, _ = s.ej.Evaluate(s.now, s.nodes); s.ej.Ejected(s.nodes[0]) || len(changes) == 0 || changes[0].Node != s.nodes[0] || changes[0].Ejected {
+			t.Errorf("%d endpoints, one answers again: %+v", size, changes)
+		}
+		if on, _, _ := s.ej.Panic(); !on {
+			continue // of two or three, one that answers is enough for the other's ejection to count
+		}
+		for i := range size {
+			s.calls(i, 1, Success)
+		}
+		s.wait(time.Second)
+		s.ej.Evaluate(s.now, s.nodes)
+		if on, usable, _ := s.ej.Panic(); on || usable != size {
+			t.Errorf("%d endpoints, all answer again: panic %v, %d usable", size, on, usable)
+		}
+	}
+	s := newStage(t, 1)
+	s.calls(0, 5, Failed)
+	s.want()
+	if on, _, _ := s.ej.Panic(); on {
+		t.Error("a panic, and nobody is ejected")
+	}
+}
+
 func TestEjectorForgets(t *testing.T) {
 	s := newStage(t, 3)
 	s.calls(0, 5, Failed)
@@ -376,10 +414,19 @@ func FuzzEjector(f *testing.F) {
 				t.Fatalf("next look in %v", next.Sub(s.now))
 			}
 			on, usable, size := s.ej.Panic()
-			if size != len(s.nodes) || usable != size-len(ejected) || on != (usable*2 < size) {
+			if size != len(s.nodes) || usable < 0 || usable > size-len(ejected) || on != (len(ejected) > 0 && usable*2 < size) {
 				t.Fatalf("panic %v: %d of %d usable, %d ejected", on, usable, size, len(ejected))
 			}
-			if again, _ := s.ej.Evaluate(s.now, s.nodes); len(again) > 0 {
+			if again, _ := s.ej.Evaluate(s.now, s.nodes); on {
+				for _, c := range again { // in a panic who answers returns, and makes room
+					if c.Ejected == ejected[c.Node] {
+						t.Fatalf("%+v says nothing new", c)
+					}
+					if delete(ejected, c.Node); c.Ejected {
+						ejected[c.Node] = true
+					}
+				}
+			} else if len(again) > 0 {
 				t.Fatalf("a second look at the same moment: %+v", again)
 			}
 		}

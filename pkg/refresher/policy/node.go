@@ -140,7 +140,7 @@ func (n *Node) endedBadly(start, now Nanos, o Outcome) (trip bool) {
 		o = Neutral
 	}
 	n.other[o-1].Add(1)
-	if o == Neutral {
+	if o == Neutral || o == Erred {
 		return false
 	}
 	t := ticks(now)
@@ -162,7 +162,7 @@ type NodeStats struct {
 	// Started is the sum of InFlight and of the calls that ended.
 	Started uint64
 	// Succeeded and so on are the calls that ended with that [Outcome].
-	Succeeded, Failed, Overloaded, TimedOut, Neutral uint64
+	Succeeded, Failed, Overloaded, TimedOut, Erred, Neutral uint64
 	// EWMA is the latency as of the last sample; 0 before the first.
 	EWMA time.Duration
 	// Faults is the failure score as of the last failure, from 0 (healthy) to 5:
@@ -179,6 +179,7 @@ func (n *Node) Stats() NodeStats {
 		Failed:     n.other[Failed-1].Load(),
 		Overloaded: n.other[Overloaded-1].Load(),
 		TimedOut:   n.other[TimedOut-1].Load(),
+		Erred:      n.other[Erred-1].Load(),
 		Neutral:    n.other[Neutral-1].Load(),
 		EWMA:       time.Duration(high(n.latency.Load())),
 		Faults:     float64(high(n.fault.Load())),
@@ -187,7 +188,7 @@ func (n *Node) Stats() NodeStats {
 	var ended uint64
 	ended, s.InFlight, s.Long = n.counts()
 	s.Started = ended + uint64(s.InFlight)
-	s.Succeeded = ended - min(ended, s.Failed+s.Overloaded+s.TimedOut+s.Neutral)
+	s.Succeeded = ended - min(ended, s.Failed+s.Overloaded+s.TimedOut+s.Erred+s.Neutral)
 	s.Failures, s.Timeouts, _ = unpackStreak(n.streak.Load())
 	return s
 }

@@ -48,7 +48,7 @@ func TestNodeCounts(t *testing.T) {
 	n.Begin(second)
 	got := n.Stats()
 	got.EWMA, got.Faults = 0, 0
-	want := NodeStats{InFlight: 1, Started: 17, Succeeded: 1, Failed: 2, Overloaded: 3, TimedOut: 4, Neutral: 6, Failures: 5, Timeouts: 4}
+	want := NodeStats{InFlight: 1, Started: 23, Succeeded: 1, Failed: 2, Overloaded: 3, TimedOut: 4, Erred: 5, Neutral: 7, Failures: 5, Timeouts: 4}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

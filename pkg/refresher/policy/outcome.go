@@ -17,6 +17,11 @@ const (
 	// TimedOut: the deadline passed and the endpoint had sent nothing at all. A
 	// deadline that passes later says more about the caller: Neutral.
 	TimedOut
+	// Erred: INTERNAL, UNKNOWN or DATA_LOSS that the server sent. Whether it is
+	// the server or the call that is bad cannot be told: a handler's plain error
+	// is UNKNOWN. It weighs in the comparison of success rates, where a fault that
+	// all endpoints share is nobody's, and nowhere else.
+	Erred
 	// Neutral: it says nothing about the endpoint, as when the caller cancels.
 	Neutral
 
@@ -34,6 +39,8 @@ func (o Outcome) String() string {
 		return "overloaded"
 	case TimedOut:
 		return "timed out"
+	case Erred:
+		return "erred"
 	case Neutral:
 		return "neutral"
 	}

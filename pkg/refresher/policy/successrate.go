@@ -9,7 +9,7 @@ import (
 // them that went well.
 func verdicts(n *Node) (good, all uint64) {
 	s := n.Stats()
-	return s.Succeeded, s.Succeeded + s.Failed + s.Overloaded + s.TimedOut
+	return s.Succeeded, s.Succeeded + s.Failed + s.Overloaded + s.TimedOut + s.Erred
 }
 
 // outlier is a Node with a success rate far below the others'.

@@ -177,7 +177,7 @@ var perEndpoint = []metric{
 			for _, e := range t.Endpoints {
 				for outcome, n := range map[string]uint64{
 					"success": e.Calls.Succeeded, "failed": e.Calls.Failed, "overloaded": e.Calls.Overloaded,
-					"timed_out": e.Calls.TimedOut, "neutral": e.Calls.Neutral,
+					"timed_out": e.Calls.TimedOut, "erred": e.Calls.Erred, "neutral": e.Calls.Neutral,
 				} {
 					emit(m.counter(n, t.Target, e.Addr().String(), e.Name, outcome))
 				}

@@ -40,7 +40,7 @@ func example() fixed {
 		Verdicts:  map[endpoint.Verdict]uint64{endpoint.VerdictHeld: 2},
 		Endpoints: []grpcresolver.EndpointStats{
 			{Endpoint: at("10.0.0.1:6565", "default/square-1"), State: connectivity.Ready, Connections: 2, Calls: policy.NodeStats{
-				InFlight: 3, Succeeded: 10, Failed: 1, Overloaded: 2, TimedOut: 3, Neutral: 4, EWMA: 250 * time.Microsecond,
+				InFlight: 3, Succeeded: 10, Failed: 1, Overloaded: 2, TimedOut: 3, Erred: 6, Neutral: 4, EWMA: 250 * time.Microsecond,
 			}},
 			{Endpoint: at("10.0.0.2:6565", "bad\xff"), Held: true, State: connectivity.Connecting, EjectedUntil: time.Unix(1, 0)},
 		},
@@ -108,11 +108,13 @@ func TestCollectEndpoints(t *testing.T) {
 	const want = `
 # HELP grpclb_refresher_endpoint_calls_total Calls that ended, retries one by one, by what they say about the endpoint.
 # TYPE grpclb_refresher_endpoint_calls_total counter
+grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.1:6565",name="default/square-1",outcome="erred",target="refresh:///square:grpc"} 6
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.1:6565",name="default/square-1",outcome="failed",target="refresh:///square:grpc"} 1
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.1:6565",name="default/square-1",outcome="neutral",target="refresh:///square:grpc"} 4
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.1:6565",name="default/square-1",outcome="overloaded",target="refresh:///square:grpc"} 2
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.1:6565",name="default/square-1",outcome="success",target="refresh:///square:grpc"} 10
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.1:6565",name="default/square-1",outcome="timed_out",target="refresh:///square:grpc"} 3
+grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.2:6565",name="bad?",outcome="erred",target="refresh:///square:grpc"} 0
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.2:6565",name="bad?",outcome="failed",target="refresh:///square:grpc"} 0
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.2:6565",name="bad?",outcome="neutral",target="refresh:///square:grpc"} 0
 grpclb_refresher_endpoint_calls_total{endpoint="10.0.0.2:6565",name="bad?",outcome="overloaded",target="refresh:///square:grpc"} 0
