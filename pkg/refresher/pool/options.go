@@ -24,13 +24,16 @@ type Option func(*options)
 type options struct {
 	dial        []grpc.DialOption
 	refresher   []refresher.Option
-	connections int
+	connections refresher.Option // nil: the default, unless another option says otherwise
 	drain       time.Duration
 }
 
 // WithConnectionsPerEndpoint opens so many connections to each endpoint, 1 to 64.
-// The default is [DefaultConnectionsPerEndpoint].
-func WithConnectionsPerEndpoint(n int) Option { return func(o *options) { o.connections = n } }
+// The default is [DefaultConnectionsPerEndpoint]. A number that is given
+// here wins over the same field of a refresher.WithConfig.
+func WithConnectionsPerEndpoint(n int) Option {
+	return func(o *options) { o.connections = refresher.WithConnectionsPerEndpoint(n) }
+}
 
 // WithDrainTimeout ends calls that are still on an endpoint so long after it was
 // removed. The default is [DefaultDrainTimeout]; 0 lets them end by themselves.

@@ -45,7 +45,7 @@ var _ grpc.ClientConnInterface = (*Pool)(nil)
 // New returns a Pool for a target. Like grpc.NewClient it does no I/O before the
 // first call or [Pool.Ready]. The error says which option is wrong.
 func New(target string, opts ...Option) (*Pool, error) {
-	o := options{connections: DefaultConnectionsPerEndpoint, drain: DefaultDrainTimeout}
+	o := options{drain: DefaultDrainTimeout}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -53,7 +53,10 @@ func New(target string, opts ...Option) (*Pool, error) {
 		return nil, fmt.Errorf("pool: the drain timeout is %v: 0 means none", o.drain)
 	}
 	p := &Pool{drain: o.drain, peers: map[netip.AddrPort]*peer{}, gone: map[netip.AddrPort]*removal{}}
-	own := append([]refresher.Option{refresher.WithConnectionsPerEndpoint(o.connections)}, o.refresher...)
+	own := append([]refresher.Option{refresher.WithConnectionsPerEndpoint(DefaultConnectionsPerEndpoint)}, o.refresher...)
+	if o.connections != nil {
+		own = append(own, o.connections)
+	}
 	var err error
 	if p.refresher, err = refresher.New(append(own, refresher.WithEvents(p.event))...); err != nil {
 		return nil, fmt.Errorf("pool: %w", err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/grpcpod"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/pool"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/static"
@@ -106,6 +107,31 @@ func TestConnectionsPerEndpoint(t *testing.T) {
 	}
 	if s := p.Stats(); s.InFlight != 4 || s.Draining != 0 || s.Forced != 0 {
 		t.Errorf("stats are %+v", s)
+	}
+}
+
+// TestConnectionsAndConfig: the number that the pool is given wins over a whole
+// configuration, whichever comes first, and that one over the pool's default.
+func TestConnectionsAndConfig(t *testing.T) {
+	c := config.Default(config.RoundRobin)
+	c.ConnectionsPerEndpoint = 3
+	whole := pool.WithRefresherOptions(refresher.WithConfig(c))
+	for want, opts := range map[int][]pool.Option{
+		3: {whole},
+		4: {pool.WithConnectionsPerEndpoint(4), whole},
+		5: {whole, pool.WithConnectionsPerEndpoint(5)},
+	} {
+		ctx := within(t)
+		pods := startPods(t, 1)
+		p := newPool(t, static.New(pods[0].Endpoint()), opts...)
+		if err := p.Ready(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		for p.Stats().Targets[0].Endpoints[0].Connections != want {
+			if ctx.Err() != nil {
+				t.Fatalf("%d connections, want %d", p.Stats().Targets[0].Endpoints[0].Connections, want)
+			}
+		}
 	}
 }
 
