@@ -69,11 +69,13 @@ func (n *Node) raise(took Nanos, t uint32, first bool) {
 // half of it away; time does the same as to a latency. The endpoint counts as
 // 4^score times as slow.
 //
-// One failure among many successes is soon forgotten, so that an error rate that
-// all endpoints share moves little; a row of failures makes the endpoint far
-// slower than its peers have calls in flight. The score falls with the exponent's
-// exponent: after the longest row an endpoint with idle peers is tried again
-// within about 1.5 Decay.
+// go-zero's p2c keeps a success rate that follows the last ten seconds, and avoids
+// endpoints below one half: a pod that fails fast gets calls for seconds. Here a
+// row of failures makes the endpoint far slower at once than its peers have calls
+// in flight, while one failure among many successes is soon forgotten, so that an
+// error rate that all endpoints share moves little. The score falls with the
+// exponent's exponent: after the longest row an endpoint with idle peers is tried
+// again within about 1.5 Decay.
 const (
 	mostFaults  = 5
 	faultHealed = 1.0 / 16

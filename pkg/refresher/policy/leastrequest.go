@@ -23,7 +23,7 @@ func DefaultLeastRequestConfig() LeastRequestConfig {
 // be used.
 func (c LeastRequestConfig) Validate() error {
 	if c.Choices != 0 && (c.Choices < 2 || c.Choices > mostChoices) {
-		return fmt.Errorf("Choices is %d: from 2 to %d is allowed (gRFC A48)", c.Choices, mostChoices)
+		return notAllowed("Choices", c.Choices, fmt.Sprintf("from 2 to %d (gRFC A48)", mostChoices))
 	}
 	return nil
 }

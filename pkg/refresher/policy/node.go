@@ -29,11 +29,16 @@ func DefaultNodeConfig() NodeConfig {
 func (c NodeConfig) Validate() error {
 	switch {
 	case c.Decay < 100*time.Millisecond || c.Decay > time.Hour:
-		return fmt.Errorf("Decay is %s: from 100ms to 1h is allowed", c.Decay)
+		return notAllowed("Decay", c.Decay, "from 100ms to 1h")
 	case c.LongCall < 100*time.Millisecond || c.LongCall > time.Hour:
-		return fmt.Errorf("LongCall is %s: from 100ms to 1h is allowed", c.LongCall)
+		return notAllowed("LongCall", c.LongCall, "from 100ms to 1h")
 	}
 	return c.Eject.Validate()
+}
+
+// notAllowed names a field whose value cannot be used.
+func notAllowed(field string, value any, allowed string) error {
+	return fmt.Errorf("%s is %v: %s is allowed", field, value, allowed)
 }
 
 // Node is what is known about one endpoint. It outlives pickers and updates of

@@ -2,9 +2,9 @@ package policy
 
 import "time"
 
-// leastRamp is the share that a new endpoint begins with. Less than a tenth
-// would leave an endpoint of a client with few calls without any (gRFC A58 and
-// Envoy's slow start have the same floor).
+// leastRamp is the share that a new endpoint begins with, that of Envoy's slow
+// start (min_weight_percent). Less would leave an endpoint of a client with few
+// calls without any.
 const leastRamp = 0.1
 
 // ramp is the slow start: it lets a new endpoint have a part of the picks that
