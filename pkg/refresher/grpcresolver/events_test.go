@@ -176,11 +176,13 @@ func TestLog(t *testing.T) {
 		{failed, "WARN"},
 		{endpoint.SetChanged{}, "DEBUG"},
 		{failed, "WARN"},
+		{endpoint.SourceSwitched{To: "kube"}, "INFO"},
 		{endpoint.SourceSwitched{From: "kube", To: "dns"}, "WARN"},
 		{endpoint.ClusterIPTarget{Name: "square", VIP: netip.MustParseAddr("10.96.0.1")}, "WARN"},
 		{endpoint.Ejected{Reason: "5 calls"}, "WARN"},
 		{endpoint.Returned{}, "INFO"},
 		{endpoint.Panicked{On: true}, "WARN"},
+		{endpoint.Panicked{}, "INFO"},
 		{endpoint.Warning{Text: "look"}, "WARN"},
 		{endpoint.FirstCall{}, "DEBUG"},
 	} {

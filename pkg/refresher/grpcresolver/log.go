@@ -53,6 +53,10 @@ func logEvent(l *slog.Logger, e endpoint.Event, again bool) {
 		}
 		l.Log(context.Background(), level, "refresh failed, the endpoints stay", "source", e.Source, "err", e.Err)
 	case endpoint.SourceSwitched:
+		if e.From == "" { // the first choice
+			l.Info("a source is chosen", "source", e.To, "reason", e.Reason)
+			return
+		}
 		l.Warn("another source is in use", "from", e.From, "to", e.To, "reason", e.Reason)
 	case endpoint.ClusterIPTarget:
 		l.Warn("the name is a ClusterIP, which balances connections and not calls", "name", e.Name, "vip", e.VIP, "twin", e.Twin)
@@ -61,7 +65,11 @@ func logEvent(l *slog.Logger, e endpoint.Event, again bool) {
 	case endpoint.Returned:
 		l.Info("endpoint is back", "endpoint", e.Endpoint, "reason", e.Reason)
 	case endpoint.Panicked:
-		l.Warn("too few endpoints are usable: ejections are set aside", "on", e.On, "usable", e.Usable, "size", e.Size)
+		if !e.On {
+			l.Info("enough endpoints are usable: ejections count again", "usable", e.Usable, "size", e.Size)
+			return
+		}
+		l.Warn("too few endpoints are usable: ejections are set aside", "usable", e.Usable, "size", e.Size)
 	case endpoint.Warning:
 		l.Warn(e.Text)
 	case endpoint.FirstCall:
