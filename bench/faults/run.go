@@ -132,8 +132,8 @@ func (c *cluster) section(ctx context.Context) result.Section {
 		"included. %q is from the API server's word that a pod is ready.", baseline, head()[5])
 	s.Note("Names are answered by the lab's CoreDNS with kubeadm's Corefile, which does not cache the cluster's names, unless said. The 400 endpoints " +
 		"are addresses of one pod in EndpointSlices written by hand.")
-	s.Note("Rows of scenarios that the last run left out are from an earlier one.")
-	s.Note("The lab's processes have the machine's CPUs before all others.")
+	s.Note("Rows of scenarios that the last run left out are from an earlier one; what is said of the machine is of the last.")
+	s.Note("The lab's processes had the machine's CPUs before all others.")
 	return s
 }
 
