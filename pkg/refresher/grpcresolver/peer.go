@@ -18,6 +18,10 @@ type peer struct {
 	addrs []resolver.Address // to dial, under HTTPS_PROXY the proxy's
 	slots []*slot
 	state connectivity.State // the best of the slots'
+	// chosen is what a picker needs while it is READY. Pickers are made of all
+	// peers whenever one changes: following every slot and connection costs them
+	// most of their time.
+	chosen choice
 	gone  bool               // removed: what ends is not made again
 	until time.Time          // while it lingers: for how long
 
@@ -118,6 +122,7 @@ func (p *peer) assess() {
 		p.since, p.full, p.back = 0, false, false // it was away: it begins slowly again
 	}
 	p.state = best
+	p.chosen = p.choice()
 }
 
 // changed is called when a slot's state changed.

@@ -267,7 +267,7 @@ func (b *balance) pickerLocked(peers []*peer, use func(*peer) bool, now policy.N
 			c.Since = p.since
 		}
 		candidates = append(candidates, c)
-		choices = append(choices, p.choice())
+		choices = append(choices, p.chosen)
 	}
 	return &picker{
 		policy: b.policy.NewPicker(candidates, now), choices: choices,
@@ -275,7 +275,7 @@ func (b *balance) pickerLocked(peers []*peer, use func(*peer) bool, now policy.N
 	}
 }
 
-// choice is a READY peer as the picker needs it.
+// choice is the peer's connections as the picker needs them.
 func (p *peer) choice() choice {
 	c := choice{m: p.m}
 	for _, s := range p.slots {
