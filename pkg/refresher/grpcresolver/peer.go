@@ -22,8 +22,8 @@ type peer struct {
 	// peers whenever one changes: following every slot and connection costs them
 	// most of their time.
 	chosen choice
-	gone  bool               // removed: what ends is not made again
-	until time.Time          // while it lingers: for how long
+	gone   bool      // removed: what ends is not made again
+	until  time.Time // while it lingers: for how long
 
 	// since is when it became READY after it was new or could not be reached, 0
 	// before that. full means that it has its full share since then.
