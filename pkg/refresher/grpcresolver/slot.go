@@ -97,8 +97,19 @@ func (s *slot) delayed() {
 	if s.timer == nil || b.closed {
 		return
 	}
-	s.revived = time.Now()
 	s.tryNext()
+}
+
+// resumed begins to connect after a pause.
+func (s *slot) resumed() {
+	b := s.p.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.timer == nil || b.closed {
+		return
+	}
+	s.revived = time.Now()
+	s.start()
 }
 
 func (s *slot) stopTimer() {
@@ -323,7 +334,7 @@ func (s *slot) again() {
 	}
 	s.stopTimer()
 	s.racing, s.next = true, 0
-	s.timer = time.AfterFunc(pause, s.delayed)
+	s.timer = time.AfterFunc(pause, s.resumed)
 }
 
 // failed follows an attempt that failed. gRPC's back-off has begun.

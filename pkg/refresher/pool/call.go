@@ -140,6 +140,9 @@ type stream struct {
 // Header is part of grpc.ClientStream.
 func (s *stream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
+	if err != nil {
+		s.call.cancel()
+	}
 	return md, s.call.result(err)
 }
 
@@ -147,8 +150,15 @@ func (s *stream) Header() (metadata.MD, error) {
 func (s *stream) CloseSend() error { return s.call.result(s.ClientStream.CloseSend()) }
 
 // SendMsg is part of grpc.ClientStream. It may return io.EOF, as grpc-go's does:
-// RecvMsg then has the reason.
-func (s *stream) SendMsg(m any) error { return s.call.result(s.ClientStream.SendMsg(m)) }
+// RecvMsg then has the reason. Another error ends the stream, as one of Header
+// does: grpc-go's contract asks for no more calls then.
+func (s *stream) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.call.cancel()
+	}
+	return s.call.result(err)
+}
 
 // RecvMsg is part of grpc.ClientStream.
 func (s *stream) RecvMsg(m any) error {

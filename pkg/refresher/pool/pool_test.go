@@ -319,6 +319,17 @@ func TestStreamsEnd(t *testing.T) {
 	if err := errors.Join(one.SendMsg(&testpb.SimpleRequest{}), one.CloseSend(), one.RecvMsg(&testpb.SimpleResponse{})); err != nil {
 		t.Error(err)
 	}
+	// A message that cannot be sent ends the stream: nobody needs to receive.
+	large, err := p.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, testpb.TestService_FullDuplexCall_FullMethodName, grpc.MaxCallSendMsgSize(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := large.SendMsg(&testpb.SimpleRequest{Payload: &testpb.Payload{Body: make([]byte, 10)}}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message that is too large: %v", err)
+	}
+	if large.Context().Err() == nil {
+		t.Error("its context lives on")
+	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	if _, err := p.NewStream(ended, &grpc.StreamDesc{}, "/a/b"); status.Code(err) != codes.Canceled {
