@@ -200,9 +200,14 @@ func (h *hub) publish(s reconcile.State) {
 		h.err = nil
 		h.snapLocked(s.Members())
 	}
+	// How many may be ejected depends on how many there are. Where nobody is, the
+	// next evaluation is early enough.
+	ejected := len(h.eject.until) > 0
 	h.mu.Unlock()
 	h.wakeAll()
-	h.trip()
+	if ejected {
+		h.trip()
+	}
 }
 
 // stateLocked is the guard's newest state.
