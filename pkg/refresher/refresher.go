@@ -153,8 +153,9 @@ func (r *Refresher) ServiceConfig() string { return r.serviceConfig }
 // the service config.
 func (r *Refresher) Config() config.Config { return r.config }
 
-// Stats returns what is known of every target that a channel used. It locks
-// nothing that a call waits for.
+// Stats returns what is known of every target that a channel used. It takes time
+// in the number of endpoints, some 20 ms for 10,000; choosing an endpoint for a
+// call never waits for it, a change of the endpoints does.
 func (r *Refresher) Stats() Stats {
 	if r.live == nil {
 		return Stats{Disabled: true}
@@ -178,8 +179,8 @@ func (r *Refresher) Refresh() {
 // It is for tests and start-up, where the first calls should already be spread.
 func (r *Refresher) WaitEndpoints(ctx context.Context, n int) error { return r.WaitTarget(ctx, "", n) }
 
-// WaitTarget is WaitEndpoints for one of several targets, written as it was
-// dialled.
+// WaitTarget is WaitEndpoints for one of several targets, in the form of the
+// channel's CanonicalTarget method: "refresh:///square.default:grpc".
 func (r *Refresher) WaitTarget(ctx context.Context, target string, n int) error {
 	if r.live == nil {
 		return nil

@@ -195,7 +195,7 @@ func ofEndpoint(name, help string, value func(grpcresolver.EndpointStats) float6
 
 // overall are the metrics of the Refresher itself.
 var (
-	disabled = metric{desc: describe("disabled", "1 when "+refresher.DisableVariable+" switched the refresher off: there are no other metrics then.")}
+	disabled = metric{desc: describe("disabled", "1 when "+refresher.DisableVariable+" switched the refresher off: there are no metrics of targets then.")}
 	dropped  = metric{desc: describe("events_dropped_total", "Events that the application's hook had no time for.")}
 )
 

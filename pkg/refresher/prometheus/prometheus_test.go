@@ -52,7 +52,7 @@ func TestCollect(t *testing.T) {
 # HELP grpclb_refresher_channels Channels that use the target now; an idle one does not.
 # TYPE grpclb_refresher_channels gauge
 grpclb_refresher_channels{target="refresh:///square:grpc"} 2
-# HELP grpclb_refresher_disabled 1 when GRPCLB_REFRESHER_DISABLE switched the refresher off: there are no other metrics then.
+# HELP grpclb_refresher_disabled 1 when GRPCLB_REFRESHER_DISABLE switched the refresher off: there are no metrics of targets then.
 # TYPE grpclb_refresher_disabled gauge
 grpclb_refresher_disabled 0
 # HELP grpclb_refresher_endpoints Endpoints by what the guard thinks of them: believed, or held although the last answer lacks them.
