@@ -28,7 +28,7 @@ type manifests struct {
 }
 
 // folders lists what the READMEs tell the reader to apply.
-var folders = []string{"square/plaintext", "echo/plaintext", "echo/tls", "load/plaintext", "load/port-trap"}
+var folders = []string{"square/plaintext", "echo/plaintext", "echo/tls", "load/plaintext", "load/port-trap", "voting/plaintext"}
 
 func load(t *testing.T, folder string) manifests {
 	t.Helper()
@@ -105,6 +105,14 @@ func TestFacts(t *testing.T) {
 		"load/port-trap": {
 			"deployment grpc-client x1 SERVER_HOST=grpc-server-service-headless:80",
 			"service grpc-server-service-headless 80->8001 headless",
+		},
+		"voting/plaintext": {
+			"deployment vote-bot x1 WEB_URL=http://voting-web:8080 VOTES_PER_SECOND=50",
+			"deployment voting x3",
+			"deployment voting-web x1 VOTING_ADDRESS=voting-svc:8080",
+			"service voting-metrics 8801->metrics headless",
+			"service voting-svc 8080->grpc",
+			"service voting-web 8080->http",
 		},
 	}
 	got := map[string][]string{}
