@@ -69,6 +69,11 @@ var importRules = []laws.Rule{
 		Reason:   "it runs in other people's pods, where every megabyte is multiplied by their number: linking grpc-go idles at 11 MB, x/net frames at 5",
 	},
 	{
+		Packages: []string{"./pkg/refresher/sidecar/relay"},
+		Only:     []string{"std", "golang.org/x/net/http2/hpack", "./pkg/refresher/policy"},
+		Reason:   "bytes in, bytes out: what knows no socket can be fuzzed whole, and the frames of a call cost no more than they must",
+	},
+	{
 		Packages: []string{"./pkg/diagnose/..."},
 		Except:   []string{"./pkg/diagnose/collect/..."},
 		Never:    []string{"k8s.io/client-go/...", "k8s.io/cli-runtime/...", "k8s.io/metrics/pkg/client/..."},
