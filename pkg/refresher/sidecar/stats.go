@@ -133,6 +133,10 @@ type Pod struct {
 	P99  time.Duration `json:"-"`
 	// Share is its part of all calls that ended in the last minute, 0 to 1.
 	Share float64 `json:"share"`
+	// Recent are its calls that ended in the last minute, RecentErrors those of them
+	// that are neither Succeeded nor Neutral.
+	Recent       uint64 `json:"recent"`
+	RecentErrors uint64 `json:"recentErrors"`
 	// Latency is that of all its calls.
 	Latency Histogram `json:"latency"`
 	// BytesIn came from it, BytesOut went to it: messages, without headers.
