@@ -62,10 +62,31 @@ func (e Endpoint) Same(o Endpoint) bool {
 }
 
 // Equal reports whether every field is equal; the order of Addrs counts.
-func (e Endpoint) Equal(o Endpoint) bool {
-	return e.UID == o.UID && e.Name == o.Name && e.Node == o.Node && e.Zone == o.Zone &&
-		e.Ready == o.Ready && e.Serving == o.Serving && e.Terminating == o.Terminating && e.Weight == o.Weight &&
-		slices.Equal(e.Addrs, o.Addrs) && slices.Equal(e.ForZones, o.ForZones)
+func (e Endpoint) Equal(o Endpoint) bool { return equal(&e, &o) }
+
+// equal is Equal for loops over thousands of endpoints, in which copying them
+// takes longer than comparing them. Most of the time both hold the very same
+// slice, which nobody writes to.
+func equal(a, b *Endpoint) bool {
+	return len(a.Addrs) == len(b.Addrs) && len(a.ForZones) == len(b.ForZones) &&
+		(len(a.Addrs) == 0 || &a.Addrs[0] == &b.Addrs[0] || slices.Equal(a.Addrs, b.Addrs)) &&
+		a.Ready == b.Ready && a.Serving == b.Serving && a.Terminating == b.Terminating && a.Weight == b.Weight &&
+		a.UID == b.UID && a.Name == b.Name && a.Node == b.Node && a.Zone == b.Zone &&
+		(len(a.ForZones) == 0 || slices.Equal(a.ForZones, b.ForZones))
+}
+
+// Shared returns how many endpoints of a and b are [Endpoint.Equal] one by one
+// from the first on (head), and how many of the others are from the last on back
+// (tail): between two looks at a large target nearly all are.
+func Shared(a, b []Endpoint) (head, tail int) {
+	n := min(len(a), len(b))
+	for head < n && equal(&a[head], &b[head]) {
+		head++
+	}
+	for tail < n-head && equal(&a[len(a)-1-tail], &b[len(b)-1-tail]) {
+		tail++
+	}
+	return head, tail
 }
 
 // String is the preferred address.

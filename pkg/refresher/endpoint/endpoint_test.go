@@ -90,6 +90,36 @@ func TestEqual(t *testing.T) {
 	}
 }
 
+// TestShared looks from both ends; what both have is counted once.
+func TestShared(t *testing.T) {
+	a, b, c, d := at("10.0.0.1:1"), at("10.0.0.2:1"), at("10.0.0.3:1"), at("10.0.0.4:1")
+	zoned := func(zones ...string) endpoint.Endpoint { e := at("10.0.0.9:1"); e.ForZones = zones; return e }
+	type list = []endpoint.Endpoint
+	for name, tc := range map[string]struct {
+		a, b       list
+		head, tail int
+	}{
+		"nothing":           {},
+		"nothing to share":  {a: list{a, b}},
+		"the same":          {a: list{a, b, c}, b: list{a, b, c}, head: 3},
+		"one replaced":      {a: list{a, b, d}, b: list{a, c, d}, head: 1, tail: 1},
+		"one more":          {a: list{a, b, c, d}, b: list{a, b, d}, head: 2, tail: 1},
+		"one less at first": {a: list{b, c}, b: list{a, b, c}, tail: 2},
+		"one twice":         {a: list{a, a}, b: list{a}, head: 1},
+		"other zones":       {a: list{zoned("x"), a}, b: list{zoned("y"), a}, tail: 1},
+		"the same zones":    {a: list{zoned("x"), a}, b: list{zoned("x"), b}, head: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if head, tail := endpoint.Shared(tc.a, tc.b); head != tc.head || tail != tc.tail {
+				t.Errorf("%d and %d, want %d and %d", head, tail, tc.head, tc.tail)
+			}
+			if head, tail := endpoint.Shared(tc.b, tc.a); head != tc.head || tail != tc.tail {
+				t.Errorf("the other way round %d and %d, want %d and %d", head, tail, tc.head, tc.tail)
+			}
+		})
+	}
+}
+
 func TestCompare(t *testing.T) {
 	sorted := []endpoint.Endpoint{at(), at("10.0.0.1:1"), uid("a", at("10.0.0.1:1")), uid("b", at("10.0.0.1:1")), at("10.0.0.1:2"), at("10.0.0.2:1"), at("[fd00::1]:1")}
 	if !slices.IsSortedFunc(sorted, endpoint.Compare) {

@@ -74,8 +74,9 @@ func (s Set) Normalize() Set {
 // of no.
 func canonical(eps []Endpoint) bool {
 	addrs, uids := 0, 0
-	for i, e := range eps {
-		if !e.isNormal() || i > 0 && eps[i-1].Addr().Compare(e.Addr()) >= 0 {
+	for i := range eps {
+		e := &eps[i]
+		if !e.isNormal() || i > 0 && eps[i-1].Addrs[0].Compare(e.Addrs[0]) >= 0 {
 			return false
 		}
 		addrs += len(e.Addrs)
@@ -84,8 +85,12 @@ func canonical(eps []Endpoint) bool {
 	if addrs == len(eps) {
 		addrs = 0 // one each and ascending: none twice
 	}
+	if addrs+uids == 0 {
+		return true
+	}
 	seen := newHashes(addrs + uids)
-	for _, e := range eps {
+	for i := range eps {
+		e := &eps[i]
 		if addrs > 0 {
 			for _, a := range e.Addrs {
 				if seen.again(maphash.Comparable(seed, a)) {
@@ -109,9 +114,6 @@ type hashes []uint64
 var seed = maphash.MakeSeed()
 
 func newHashes(n int) hashes {
-	if n == 0 {
-		return nil
-	}
 	return make(hashes, 1<<bits.Len(uint(2*n)))
 }
 
@@ -219,7 +221,11 @@ func (s Set) Diff(next Set) Diff {
 // follows (KEP-1669): those that are ready; when there is none, those that serve
 // although they terminate. The slice is s.Endpoints itself when all are ready.
 func (s Set) Eligible() []Endpoint {
-	if !slices.ContainsFunc(s.Endpoints, func(e Endpoint) bool { return !e.Ready }) {
+	all := true
+	for i := range s.Endpoints {
+		all = all && s.Endpoints[i].Ready
+	}
+	if all {
 		return s.Endpoints
 	}
 	var ready, serving []Endpoint
@@ -238,9 +244,9 @@ func (s Set) Eligible() []Endpoint {
 }
 
 // isNormal reports whether normal has nothing to do.
-func (e Endpoint) isNormal() bool {
+func (e *Endpoint) isNormal() bool {
 	for i, a := range e.Addrs {
-		if !a.IsValid() || a.Port() == 0 || a.Addr().Is4In6() || slices.Contains(e.Addrs[:i], a) {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().Is4In6() || i > 0 && slices.Contains(e.Addrs[:i], a) {
 			return false
 		}
 	}

@@ -10,16 +10,16 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// dialled returns the addresses to dial for each member of the snapshot, nil for
+// dialled returns the addresses to dial for each member of the snapshot, none for
 // members that the state leaves out. They are the state's own: under HTTPS_PROXY
 // gRPC put the proxy's in their place, in which only the order still tells to
 // whom they belong.
-func dialled(snap *snapshot, s resolver.State) func(i int) []resolver.Address {
+func dialled(snap *snapshot, s resolver.State) []resolver.Endpoint {
 	if snap.hub.open == nil && s.Attributes.Value(snapshotKey{}) == nil {
-		return func(i int) []resolver.Address { return snap.endpoints[i].Addresses }
+		return snap.endpoints
 	}
 	if len(s.Endpoints) == len(snap.views) {
-		return func(i int) []resolver.Address { return s.Endpoints[i].Addresses }
+		return s.Endpoints
 	}
 	// A policy above this one gave it a part of the endpoints.
 	at := make(map[string]int, len(s.Endpoints))
@@ -28,30 +28,62 @@ func dialled(snap *snapshot, s resolver.State) func(i int) []resolver.Address {
 			at[a.Addr] = i
 		}
 	}
-	return func(i int) []resolver.Address {
-		for _, a := range snap.endpoints[i].Addresses {
+	out := make([]resolver.Endpoint, len(snap.endpoints))
+	for i, e := range snap.endpoints {
+		for _, a := range e.Addresses {
 			if j, ok := at[a.Addr]; ok {
-				return s.Endpoints[j].Addresses
+				out[i] = s.Endpoints[j]
+				break
 			}
 		}
-		return nil
 	}
+	return out
+}
+
+// applied is what the peers were made equal to last, position by position.
+type applied struct {
+	views []view
+	own   []resolver.Endpoint // the members' addresses
+	to    []resolver.Endpoint // those that are dialled
+}
+
+// run returns for how many peers, from position at on, nothing changes when next
+// is applied from position from on.
+func (a *applied) run(at int, next *applied, from int) int {
+	n := min(len(a.views)-at, len(next.views)-from)
+	for i := range n {
+		if a.views[at+i] != next.views[from+i] || !sameSlice(a.own[at+i].Addresses, next.own[from+i].Addresses) ||
+			!sameSlice(a.to[at+i].Addresses, next.to[from+i].Addresses) {
+			return i
+		}
+	}
+	return max(n, 0)
 }
 
 // applyLocked makes the peers equal to the members of a snapshot: new ones are
 // dialled, removed ones keep their calls in flight, others are not touched.
 // tuned means that the configuration changed for all of them.
-func (b *balance) applyLocked(snap *snapshot, addrs func(i int) []resolver.Address, tuned bool) {
-	old := b.order
+func (b *balance) applyLocked(snap *snapshot, dialled []resolver.Endpoint, tuned bool) {
+	old, was, now := b.order, b.applied, applied{snap.views, snap.endpoints, dialled}
+	if tuned {
+		was = applied{}
+	}
+	all := len(old)
 	b.order = make([]*peer, 0, len(snap.views))
 	var fresh, moved, gone []*peer
-	for i := range snap.views {
+	for i := 0; ; i++ {
+		n := was.run(all-len(old), &now, i)
+		b.order = append(b.order, old[:n]...)
+		i, old = i+n, old[n:]
+		if i == len(snap.views) {
+			break
+		}
 		v := &snap.views[i]
 		for len(old) > 0 && old[0].m.id < v.m.id {
 			gone = append(gone, old[0])
 			old = old[1:]
 		}
-		to := addrs(i)
+		to := dialled[i].Addresses
 		if len(to) == 0 {
 			continue
 		}
@@ -71,6 +103,9 @@ func (b *balance) applyLocked(snap *snapshot, addrs func(i int) []resolver.Addre
 		b.order = append(b.order, p)
 	}
 	gone = append(gone, old...)
+	if b.applied = now; len(b.order) != len(snap.views) {
+		b.applied = applied{} // some have no peer: the positions are others
+	}
 	// Many clients that start together should not all begin with the same pod.
 	rand.Shuffle(len(fresh), func(i, j int) { fresh[i], fresh[j] = fresh[j], fresh[i] })
 	for _, p := range fresh {

@@ -70,10 +70,12 @@ type balance struct {
 	cfg    config.Config
 	policy policy.Policy
 
-	order []*peer // by ID, as in the snapshot
+	order   []*peer // by ID, as in the snapshot
+	applied applied // to order
 	// lingering are peers that were removed and keep their calls: see apply.go.
 	lingering   []*peer
 	lingerTimer *time.Timer
+	candidates  []policy.Candidate // of one picker after the other
 
 	dials dials
 
@@ -177,7 +179,7 @@ func (b *balance) shutdownLocked() {
 	for _, p := range slices.Concat(b.order, b.lingering) {
 		p.close()
 	}
-	b.order, b.lingering = nil, nil
+	b.order, b.applied, b.lingering = nil, applied{}, nil
 	if b.hub != nil {
 		b.hub.leave(b)
 	}

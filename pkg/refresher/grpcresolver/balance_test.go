@@ -451,7 +451,7 @@ func TestHeldMembers(t *testing.T) {
 		r.mustSet(believed(1, 2, 3))
 		r.sub(1).ready()
 		r.sub(2).ready()
-		hold := func(ids ...int) []reconcile.Member {
+		hold := func(ids ...int) []*reconcile.Member {
 			m := believed(1, 2, 3)
 			for _, id := range ids {
 				m[id-1].Standing = reconcile.Held
@@ -499,8 +499,9 @@ func TestHeldWhileDialled(t *testing.T) {
 		r := newRig(t)
 		m := believed(1)
 		m[0].Endpoint.Addrs = append(m[0].Endpoint.Addrs, addrOf(2))
-		h := []reconcile.Member{m[0]}
-		h[0].Standing = reconcile.Held
+		one := *m[0]
+		one.Standing = reconcile.Held
+		h := []*reconcile.Member{&one}
 		r.mustSet(m)
 		r.sub(1).say(connectivity.Connecting, nil)
 		r.mustSet(h)

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/reconcile"
 )
 
 // channel is the resolver of one channel: it hands on what the hub publishes.
@@ -80,7 +81,7 @@ func (c *channel) push() {
 	// calls why, and asking again would not change the answer.
 	_ = c.cc.UpdateState(resolver.State{
 		Endpoints:     snap.endpoints,
-		Addresses:     snap.addresses,
+		Addresses:     snap.addresses(),
 		ServiceConfig: c.config,
 		Attributes:    attributes.New(snapshotKey{}, snap),
 	})
@@ -112,12 +113,28 @@ type snapshotKey struct{}
 
 // snapshot is a target's members at a moment. Nobody changes it.
 type snapshot struct {
-	hub   *hub
-	views []view
-	// views are sorted by ID. endpoints and addresses are what gRPC gets,
-	// endpoints[i] for views[i].
+	hub *hub
+	// refs are the guard's members, nil for those of another resolver; views are
+	// ours and endpoints what gRPC gets, views[i] and endpoints[i] for refs[i]. All
+	// are sorted by ID.
+	refs      []*reconcile.Member
+	views     []view
 	endpoints []resolver.Endpoint
-	addresses []resolver.Address
+}
+
+// addresses are those of all endpoints in one list, for policies that have not
+// learned of endpoints (gRFC A61; those made of grpc-go's balancer/base). Ours
+// have, and a list of thousands for each of them that comes or goes would be
+// made for nothing.
+func (s *snapshot) addresses() []resolver.Address {
+	if s.hub.ours {
+		return nil
+	}
+	out := make([]resolver.Address, 0, len(s.endpoints))
+	for _, e := range s.endpoints {
+		out = append(out, e.Addresses...)
+	}
+	return out
 }
 
 // view is one member in a snapshot.

@@ -170,29 +170,29 @@ func addrOf(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 50051)
 }
 
-func believed(ids ...int) []reconcile.Member {
-	out := make([]reconcile.Member, len(ids))
+func believed(ids ...int) []*reconcile.Member {
+	out := make([]*reconcile.Member, len(ids))
 	for i, id := range ids {
-		out[i] = reconcile.Member{ID: uint64(id), Endpoint: endpoint.At(addrOf(id)), Since: time.Now()}
+		out[i] = &reconcile.Member{ID: uint64(id), Endpoint: endpoint.At(addrOf(id)), Since: time.Now()}
 	}
 	return out
 }
 
 // set hands over members as the resolver does.
-func (r *rig) set(members []reconcile.Member) error {
+func (r *rig) set(members []*reconcile.Member) error {
 	r.h.mu.Lock()
 	r.h.snapLocked(members)
 	snap := r.h.snap
 	r.h.mu.Unlock()
 	return r.b.UpdateClientConnState(balancer.ClientConnState{
 		ResolverState: resolver.State{
-			Endpoints: snap.endpoints, Addresses: snap.addresses, Attributes: attributes.New(snapshotKey{}, snap),
+			Endpoints: snap.endpoints, Addresses: snap.addresses(), Attributes: attributes.New(snapshotKey{}, snap),
 		},
 		BalancerConfig: &lbConfig{Config: r.c},
 	})
 }
 
-func (r *rig) mustSet(members []reconcile.Member) {
+func (r *rig) mustSet(members []*reconcile.Member) {
 	r.t.Helper()
 	if err := r.set(members); err != nil {
 		r.t.Fatal(err)

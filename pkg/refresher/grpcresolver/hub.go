@@ -47,7 +47,8 @@ type hub struct {
 	snap      *snapshot       // of state; nil while nothing is known
 	channels  map[*channel]struct{}
 	balancers map[*balance]struct{}
-	members   []*member     // by ID, as in snap
+	members   []*member     // by ID
+	made      snapshot      // of members, whether or not they are known any more
 	connected int           // believed members with a READY connection
 	inUse     int           // of them, as of the latest picker: who waits for them finds them in use
 	changed   chan struct{} // closed and replaced when connected, inUse or snap changes
@@ -198,7 +199,7 @@ func (h *hub) publish(s reconcile.State) {
 	h.mu.Lock()
 	if s.Known() {
 		h.err = nil
-		h.snapLocked(s.Members())
+		h.snapLocked(s.Refs())
 	}
 	// How many may be ejected depends on how many there are. Where nobody is, the
 	// next evaluation is early enough.
@@ -218,55 +219,85 @@ func (h *hub) stateLocked() reconcile.State {
 	return h.state
 }
 
-// snapLocked makes members and the snapshot equal to the guard's members.
-func (h *hub) snapLocked(in []reconcile.Member) {
+// snapLocked makes members and the snapshot equal to the guard's members. What
+// did not change is copied in runs and not looked at.
+func (h *hub) snapLocked(in []*reconcile.Member) {
 	snap := &snapshot{
-		hub: h, views: make([]view, 0, len(in)),
-		endpoints: make([]resolver.Endpoint, 0, len(in)), addresses: make([]resolver.Address, 0, len(in)),
+		hub: h, refs: in, views: make([]view, 0, len(in)), endpoints: make([]resolver.Endpoint, 0, len(in)),
 	}
 	members := make([]*member, 0, len(in))
-	old := h.members
-	h.connected = 0
-	for i := range in {
-		for len(old) > 0 && old[0].id < in[i].ID {
-			old[0].gone = true
-			old = old[1:]
+	old, next := &h.made, 0 // next is a position in old and h.members
+	for i := 0; ; i++ {
+		n := run(in[i:], old.refs[next:])
+		members = append(members, h.members[next:next+n]...)
+		snap.views = append(snap.views, old.views[next:next+n]...)
+		snap.endpoints = append(snap.endpoints, old.endpoints[next:next+n]...)
+		i, next = i+n, next+n
+		for next < len(old.refs) && (i == len(in) || old.refs[next].ID < in[i].ID) {
+			h.forgetLocked(h.members[next])
+			next++
+		}
+		if i == len(in) {
+			break
 		}
 		var m *member
-		if len(old) > 0 && old[0].id == in[i].ID {
-			m, old = old[0], old[1:]
+		if next < len(old.refs) && old.refs[next].ID == in[i].ID {
+			m = h.members[next]
+			next++
 		}
-		m = h.newest(m, &in[i])
+		m = h.newestLocked(m, in[i])
 		members = append(members, m)
 		snap.add(m)
-		if m.ready > 0 && !m.held {
-			h.connected++
-		}
 	}
-	for _, m := range old {
-		m.gone = true
-	}
-	h.members, h.snap = members, snap
+	h.members, h.made, h.snap = members, *snap, snap
 	h.inUse = min(h.inUse, h.connected)
 	h.broadcastLocked()
 }
 
-// newest gives a member, nil for a new one, its newest form. h.mu is held.
-func (h *hub) newest(m *member, in *reconcile.Member) *member {
-	switch {
-	case m == nil:
+// run returns how many are the same from the first on.
+func run(a, b []*reconcile.Member) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// newestLocked gives a member, nil for a new one, its newest form.
+func (h *hub) newestLocked(m *member, in *reconcile.Member) *member {
+	if m == nil {
 		m = &member{hub: h, id: in.ID, node: policy.NewNode(h.nodes), since: in.Since, changed: in.Changed, ep: in.Endpoint, addrs: addresses(in.Endpoint)}
-	case !m.ep.Equal(in.Endpoint):
+		m.held = in.Standing == reconcile.Held
+		return m
+	}
+	h.connected -= m.connected()
+	if !m.ep.Equal(in.Endpoint) {
 		m.ep, m.addrs = in.Endpoint, addresses(in.Endpoint)
 	}
 	m.held = in.Standing == reconcile.Held
+	h.connected += m.connected()
 	return m
+}
+
+// forgetLocked says that the guard knows m no more.
+func (h *hub) forgetLocked(m *member) {
+	h.connected -= m.connected()
+	m.gone = true
+}
+
+// connected is what m adds to the hub's connected.
+func (m *member) connected() int {
+	if m.ready > 0 && !m.held && !m.gone {
+		return 1
+	}
+	return 0
 }
 
 func (s *snapshot) add(m *member) {
 	s.views = append(s.views, view{m: m, held: m.held, weight: max(m.ep.Weight, 1)})
 	s.endpoints = append(s.endpoints, resolver.Endpoint{Addresses: m.addrs})
-	s.addresses = append(s.addresses, m.addrs...)
 }
 
 // addresses are an endpoint's in gRPC's form.

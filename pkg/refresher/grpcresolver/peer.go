@@ -12,19 +12,13 @@ import (
 
 // peer is one member to one channel. Everything in it is guarded by balance.mu.
 type peer struct {
-	b *balance
-	view
-	own   []resolver.Address // the member's
-	addrs []resolver.Address // to dial, under HTTPS_PROXY the proxy's
-	slots []*slot
-	state connectivity.State // the best of the slots'
-	// chosen is what a picker needs while it is READY. Pickers are made of all
-	// peers whenever one changes: following every slot and connection costs them
-	// most of their time.
-	chosen choice
-	gone   bool      // removed: what ends is not made again
-	until  time.Time // while it lingers: for how long
+	// Pickers are made of all peers whenever one changes: what that needs comes
+	// first, so that it reads one or two cache lines of each.
 
+	view
+	node   *policy.Node       // m's
+	state  connectivity.State // the best of the slots'
+	chosen *choice            // not nil while it is READY
 	// since is when it became READY after it was new or could not be reached, 0
 	// before that. full means that it has its full share since then.
 	since policy.Nanos
@@ -32,10 +26,17 @@ type peer struct {
 	// back means that since is when an ejection ended. It is not new: it makes no
 	// majority of new ones, and no such majority gives it its share.
 	back bool
+	gone bool // removed: what ends is not made again
+
+	b     *balance
+	own   []resolver.Address // the member's
+	addrs []resolver.Address // to dial, under HTTPS_PROXY the proxy's
+	slots []*slot
+	until time.Time // while it lingers: for how long
 }
 
 func newPeer(b *balance, m *member) *peer {
-	return &peer{b: b, view: view{m: m}, state: connectivity.Connecting}
+	return &peer{b: b, view: view{m: m}, node: m.node, state: connectivity.Connecting}
 }
 
 // update makes the connections fit view and addrs. A held member gets one attempt
@@ -121,8 +122,10 @@ func (p *peer) assess() {
 	case best == connectivity.TransientFailure:
 		p.since, p.full, p.back = 0, false, false // it was away: it begins slowly again
 	}
-	p.state = best
-	p.chosen = p.choice()
+	p.state, p.chosen = best, nil
+	if best == connectivity.Ready {
+		p.chosen = p.choice()
+	}
 }
 
 // changed is called when a slot's state changed.

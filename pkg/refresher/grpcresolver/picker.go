@@ -2,6 +2,7 @@ package grpcresolver
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -10,19 +11,23 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 )
 
-// choice is an endpoint that calls may go to.
+// choice is an endpoint that calls may go to: what a call needs of it, in one
+// cache line.
 type choice struct {
-	m *member
+	m    *member
+	node *policy.Node // m's
 	// sc is its connection; with several of them, all are in more.
 	sc   balancer.SubConn
 	more []*conn
+	// called means that a call on it succeeded.
+	called atomic.Bool
 }
 
 // picker chooses for calls. It is made anew whenever an endpoint comes or goes;
 // all that is learned is in the members' Nodes.
 type picker struct {
 	policy  policy.Picker
-	choices []choice
+	choices []*choice
 	stream  policy.Nanos // a call of this length tells nothing about latency
 }
 
@@ -34,7 +39,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if i < 0 {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	to := &p.choices[i]
+	to := p.choices[i]
 	c, ok := calls.Get().(*call)
 	if !ok {
 		c = newCall()
@@ -44,12 +49,12 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		c.on = leastBusy(to.more)
 		sc = c.on.sc
 	}
-	c.m, c.start, c.least = to.m, now, 0
+	c.to, c.start, c.least = to, now, 0
 	if isStream(info.Ctx) {
 		c.least = p.stream
 	}
 	c.live = true
-	to.m.node.Begin(now)
+	to.node.Begin(now)
 	return balancer.PickResult{SubConn: sc, Done: c.finish}, nil
 }
 
@@ -76,7 +81,7 @@ func leastBusy(conns []*conn) *conn {
 type call struct {
 	// finish is done, bound once.
 	finish func(balancer.DoneInfo)
-	m      *member
+	to     *choice
 	on     *conn // nil where an endpoint has one connection
 	start  policy.Nanos
 	least  policy.Nanos // the length that the call counts with at least
@@ -98,22 +103,31 @@ func (c *call) done(info balancer.DoneInfo) {
 		return
 	}
 	c.live = false
-	m, start, least := c.m, c.start, c.least
+	to, start, least := c.to, c.start, c.least
 	if c.on != nil {
 		c.on.inFlight.Add(-1)
 	}
-	c.m, c.on = nil, nil
+	c.to, c.on = nil, nil
 	calls.Put(c)
 	now := policy.Now()
 	o := outcome(info)
 	if o == policy.Success {
 		now = max(now, start+least)
-		if !m.called.Load() && m.called.CompareAndSwap(false, true) {
-			m.hub.firstCall(m)
+		if !to.called.Load() {
+			to.succeeded()
 		}
 	}
-	if m.node.End(start, now, o) {
-		m.hub.trip()
+	if to.node.End(start, now, o) {
+		to.m.hub.trip()
+	}
+}
+
+// succeeded notes the first call that succeeds. Each channel, and each picker
+// after a reconnect, has a choice of its own.
+func (c *choice) succeeded() {
+	c.called.Store(true)
+	if c.m.called.CompareAndSwap(false, true) {
+		c.m.hub.firstCall(c.m)
 	}
 }
 
@@ -185,7 +199,8 @@ func (b *balance) publishLocked() {
 // pickLocked makes the picker of the best endpoints that there are.
 func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 	var count [connectivity.Shutdown + 1]int
-	believed, held, coming := 0, 0, 0
+	believed, held, coming, fresh := 0, 0, 0, 0
+	now := policy.Now()
 	for _, p := range b.order {
 		if p.held {
 			switch p.state {
@@ -198,18 +213,25 @@ func (b *balance) pickLocked() (connectivity.State, balancer.Picker) {
 		}
 		believed++
 		count[p.state]++
+		// Those that just came count, whether or not they have their full share.
+		if !p.back && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart) {
+			fresh++
+		}
 	}
 	isHeld := func(p *peer) bool { return p.held }
 	isBelieved := func(p *peer) bool { return !p.held }
 	switch {
 	case count[connectivity.Ready] > 0:
-		now := policy.Now()
-		b.rampLocked(believed, now)
+		// After a start or a full rollout there is nobody to take the share of those
+		// that start slowly.
+		if fresh*2 > believed {
+			b.skipRampLocked(now)
+		}
 		return connectivity.Ready, b.healthyLocked(isBelieved, now)
 	case held > 0:
-		return connectivity.Ready, b.healthyLocked(isHeld, policy.Now())
+		return connectivity.Ready, b.healthyLocked(isHeld, now)
 	case len(b.lingering) > 0:
-		if picker := b.pickerLocked(b.lingering, func(*peer) bool { return true }, policy.Now()); len(picker.choices) > 0 {
+		if picker := b.pickerLocked(b.lingering, func(*peer) bool { return true }, now); len(picker.choices) > 0 {
 			return connectivity.Ready, picker
 		}
 	}
@@ -231,24 +253,10 @@ func (b *balance) healthyLocked(use func(*peer) bool, now policy.Nanos) *picker 
 	return b.pickerLocked(b.order, use, now)
 }
 
-// rampLocked skips the slow start while most of the endpoints are new: after a
-// start or a full rollout there is nobody to take their share meanwhile.
-func (b *balance) rampLocked(believed int, now policy.Nanos) {
-	fresh := 0
-	ramps := func(p *peer) bool {
-		return !p.held && !p.full && !p.back && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart)
-	}
+// skipRampLocked gives their full share to those that are READY and new.
+func (b *balance) skipRampLocked(now policy.Nanos) {
 	for _, p := range b.order {
-		// Those that just came count, whether or not they have their full share.
-		if !p.held && !p.back && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart) {
-			fresh++
-		}
-	}
-	if fresh*2 <= believed {
-		return
-	}
-	for _, p := range b.order {
-		if ramps(p) && p.state == connectivity.Ready {
+		if p.state == connectivity.Ready && !p.held && !p.back && (p.since == 0 || now.Sub(p.since) < b.cfg.SlowStart) {
 			p.full = true
 		}
 	}
@@ -256,28 +264,32 @@ func (b *balance) rampLocked(believed int, now policy.Nanos) {
 
 // pickerLocked makes a picker of the READY peers that use takes.
 func (b *balance) pickerLocked(peers []*peer, use func(*peer) bool, now policy.Nanos) *picker {
-	candidates := make([]policy.Candidate, 0, len(peers))
-	choices := make([]choice, 0, len(peers))
+	candidates := b.candidates[:0]
+	choices := make([]*choice, 0, len(peers))
 	for _, p := range peers {
 		if p.state != connectivity.Ready || !use(p) {
 			continue
 		}
-		c := policy.Candidate{Node: p.m.node, Weight: float64(p.weight)}
+		c := policy.Candidate{Node: p.node, Weight: float64(p.weight)}
 		if !p.full {
 			c.Since = p.since
 		}
 		candidates = append(candidates, c)
 		choices = append(choices, p.chosen)
 	}
-	return &picker{
+	made := &picker{
 		policy: b.policy.NewPicker(candidates, now), choices: choices,
 		stream: policy.Nanos(b.cfg.LongCall + time.Second),
 	}
+	clear(candidates) // Nodes of endpoints that go
+	b.candidates = candidates
+	return made
 }
 
 // choice is the peer's connections as the picker needs them.
-func (p *peer) choice() choice {
-	c := choice{m: p.m}
+func (p *peer) choice() *choice {
+	c := &choice{m: p.m, node: p.node}
+	c.called.Store(p.m.called.Load())
 	for _, s := range p.slots {
 		switch {
 		case s.ready == nil:

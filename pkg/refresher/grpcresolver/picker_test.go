@@ -19,7 +19,7 @@ func newPicker(name string, n, conns int) *picker {
 	for i := range n {
 		m := &member{hub: h, id: uint64(i), node: policy.NewNode(h.nodes)}
 		candidates[i] = policy.Candidate{Node: m.node, Weight: 1}
-		c := choice{m: m, sc: &fakeSub{}}
+		c := &choice{m: m, node: m.node, sc: &fakeSub{}}
 		for range conns {
 			c.more = append(c.more, &conn{sc: &fakeSub{}})
 		}

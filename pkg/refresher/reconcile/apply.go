@@ -31,23 +31,23 @@ func (w *step) apply(edits []edit, room int) {
 	}
 	w.moved = true
 	slices.SortFunc(edits, func(a, b edit) int { return cmp.Compare(a.id, b.id) })
-	out := make([]Member, 0, len(w.s.members)+room)
-	for _, m := range w.s.members {
-		if len(edits) == 0 || edits[0].id != m.ID {
+	out := make([]*Member, 0, len(w.s.members)+room)
+	old := finder{members: w.s.members}
+	next := 0 // of the old ones
+	for _, e := range edits {
+		pos, _ := old.at(e.id)
+		out = append(out, old.members[next:pos]...)
+		if m := w.change(old.members[pos], e); m != nil {
 			out = append(out, m)
-			continue
 		}
-		if m, stays := w.change(m, edits[0]); stays {
-			out = append(out, m)
-		}
-		edits = edits[1:]
+		next = pos + 1
 	}
-	w.s.members, w.own = out, true
+	w.s.members, w.own = append(out, old.members[next:]...), true
 }
 
-// change makes one edit and keeps the books; stays is false when the member
-// goes.
-func (w *step) change(m Member, e edit) (_ Member, stays bool) {
+// change makes one edit and keeps the books. It returns the member's new form, nil
+// when it goes.
+func (w *step) change(m *Member, e edit) *Member {
 	wasHeld := m.Standing == Held
 	switch e.kind {
 	case drop:
@@ -56,24 +56,27 @@ func (w *step) change(m Member, e edit) (_ Member, stays bool) {
 		} else {
 			w.diff.Removed = append(w.diff.Removed, m.Endpoint)
 		}
-		return m, false
+		return nil
 	case hold:
-		if !wasHeld {
-			w.s.held++
-			w.diff.Removed = append(w.diff.Removed, m.Endpoint)
-			m.Standing, m.HeldSince = Held, w.now
+		if wasHeld {
+			return m
 		}
-		return m, true
+		w.s.held++
+		w.diff.Removed = append(w.diff.Removed, m.Endpoint)
+		next := *m
+		next.Standing, next.HeldSince = Held, w.now
+		return &next
 	}
-	m.Endpoint = e.endpoint
+	next := *m
+	next.Endpoint = e.endpoint
 	if wasHeld {
 		w.s.held--
-		m.Standing, m.HeldSince = Believed, time.Time{}
-		w.diff.Added = append(w.diff.Added, m.Endpoint)
+		next.Standing, next.HeldSince = Believed, time.Time{}
+		w.diff.Added = append(w.diff.Added, next.Endpoint)
 	} else {
-		w.diff.Changed = append(w.diff.Changed, m.Endpoint)
+		w.diff.Changed = append(w.diff.Changed, next.Endpoint)
 	}
-	return m, true
+	return &next
 }
 
 // count returns how many of the IDs are still to be given.
@@ -100,13 +103,23 @@ func (w *step) add(wanted []endpoint.Endpoint, ids []uint64, fresh int, changed 
 	}
 	members = slices.Grow(members, fresh)
 	w.diff.Added = slices.Grow(w.diff.Added, fresh)
+	// Made some at a time, which is cheaper, but not all: whoever stays of those
+	// that were made together keeps the memory of the others.
+	const together = 16
+	var made []Member
 	for i, id := range ids {
 		if id != 0 {
 			continue
 		}
 		w.s.lastID++
 		ids[i] = w.s.lastID
-		members = append(members, Member{ID: w.s.lastID, Endpoint: wanted[i], Since: w.now, Changed: changed})
+		if len(made) == 0 {
+			made = make([]Member, min(together, fresh))
+		}
+		m := &made[0]
+		made, fresh = made[1:], fresh-1
+		*m = Member{ID: w.s.lastID, Endpoint: wanted[i], Since: w.now, Changed: changed}
+		members = append(members, m)
 		w.diff.Added = append(w.diff.Added, wanted[i])
 	}
 	w.s.members, w.own = members, true

@@ -127,7 +127,7 @@ func (w *walk) run() {
 
 // same demands that the members are exactly these.
 func (w *walk) same(want []endpoint.Endpoint) {
-	members := w.state.Members()
+	members := w.state.Refs()
 	if len(members) != len(want) {
 		w.t.Fatalf("%d members for %d endpoints", len(members), len(want))
 	}
@@ -141,14 +141,19 @@ func (w *walk) same(want []endpoint.Endpoint) {
 
 func (w *walk) step(in Input) {
 	t, before := w.t, w.state
-	kept := slices.Clone(before.members)
+	kept := values(before.members)
 	next, out := Step(w.cfg, before, w.now, in)
 	again, outAgain := Step(w.cfg, before, w.now, in)
 	if !deepEqual(next, again) || !deepEqual(out, outAgain) {
 		t.Fatalf("Step is not a function: %+v\n%+v", next, again)
 	}
-	if !reflect.DeepEqual(kept, before.members) {
+	if !reflect.DeepEqual(kept, values(before.members)) {
 		t.Fatal("Step wrote to the State before")
+	}
+	for _, m := range next.members {
+		if pos, ok := before.at(m.ID); ok && (m == before.members[pos]) != reflect.DeepEqual(*m, *before.members[pos]) {
+			t.Fatalf("member %d is the same by its pointer or by its fields, not by both", m.ID)
+		}
 	}
 	w.state = next
 	check(t, next)
@@ -179,6 +184,15 @@ func (w *walk) step(in Input) {
 			t.Fatalf("member %d is held for %v", m.ID, w.now.Sub(m.HeldSince))
 		}
 	}
+}
+
+// values are copies of members.
+func values(members []*Member) []Member {
+	out := make([]Member, len(members))
+	for i, m := range members {
+		out[i] = *m
+	}
+	return out
 }
 
 // deepEqual also compares errors by identity or content; here they are the same

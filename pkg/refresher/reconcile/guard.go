@@ -104,7 +104,7 @@ func (w *step) empty(set endpoint.Set) {
 
 // confirmed reports whether the answer, which lacks too many, may be believed
 // because an earlier one lacked the same.
-func (w *step) confirmed(set endpoint.Set, missing []Member, restored, base int) bool {
+func (w *step) confirmed(set endpoint.Set, missing []*Member, restored, base int) bool {
 	d := &w.s.doubt
 	if !d.on || d.partial.IsZero() || restored > 0 || news(missing) > 0 {
 		return false
@@ -121,7 +121,7 @@ func (w *step) confirmed(set endpoint.Set, missing []Member, restored, base int)
 }
 
 // news returns how many of the missing members the last answer had.
-func news(missing []Member) int {
+func news(missing []*Member) int {
 	n := 0
 	for _, m := range missing {
 		if m.Standing == Believed {
@@ -132,7 +132,7 @@ func news(missing []Member) int {
 }
 
 // hold goes on doubting, or begins to.
-func (w *step) hold(missing []Member, restored, base, after int) {
+func (w *step) hold(missing []*Member, restored, base, after int) {
 	fresh := news(missing)
 	d := w.begin(base)
 	switch {
@@ -150,7 +150,7 @@ func (w *step) hold(missing []Member, restored, base, after int) {
 }
 
 // undoubted ends a doubt, if there was one, with an answer that is believed.
-func (w *step) undoubted(missing []Member, restored, base, after int, believe bool) {
+func (w *step) undoubted(missing []*Member, restored, base, after int, believe bool) {
 	d := &w.s.doubt
 	if !d.on {
 		return
@@ -185,9 +185,9 @@ func (w *step) settle() {
 	oldest := w.limit()
 	switch {
 	case !deadline.After(w.now):
-		w.expire(func(Member) bool { return true })
+		w.expire(func(*Member) bool { return true })
 	case !oldest.After(w.now):
-		w.expire(func(m Member) bool { return !w.limitOf(m.HeldSince).After(w.now) })
+		w.expire(func(m *Member) bool { return !w.limitOf(m.HeldSince).After(w.now) })
 		oldest = w.limit()
 	}
 	if !d.on {
@@ -223,7 +223,7 @@ func (w *step) limitOf(heldSince time.Time) time.Time {
 }
 
 // expire drops the held members that are due.
-func (w *step) expire(due func(Member) bool) {
+func (w *step) expire(due func(*Member) bool) {
 	s := &w.s
 	before, empty := len(s.members), !s.doubt.empty.IsZero()
 	var edits []edit

@@ -10,7 +10,7 @@ import (
 // byAddr finds members by address. No two members have an address in common.
 type byAddr map[netip.AddrPort]int
 
-func indexMembers(members []Member) byAddr {
+func indexMembers(members []*Member) byAddr {
 	ix := make(byAddr, len(members))
 	for i, m := range members {
 		for _, a := range m.Endpoint.Addrs {
@@ -21,7 +21,7 @@ func indexMembers(members []Member) byAddr {
 }
 
 // find returns the position of the member that is the same as e.
-func (ix byAddr) find(members []Member, e endpoint.Endpoint) (int, bool) {
+func (ix byAddr) find(members []*Member, e endpoint.Endpoint) (int, bool) {
 	for _, a := range e.Addrs {
 		if i, ok := ix[a]; ok && members[i].Endpoint.Same(e) {
 			return i, true
@@ -52,7 +52,7 @@ func (w *step) join(set endpoint.Set, wanted []endpoint.Endpoint) joined {
 		s.extras = false
 	}
 	j := joined{ids: make([]uint64, len(wanted))}
-	open, changed, loose := w.mergeJoin(wanted, set.Authoritative, j.ids)
+	open, changed, loose := w.mergeJoin(wanted, set, j.ids)
 	if s.held > 0 {
 		for pos, m := range s.members {
 			if m.Standing == Held {
@@ -204,31 +204,38 @@ func (c claims) taken(e endpoint.Endpoint) bool {
 // address, and writes the IDs of those that stay. It returns the positions in
 // the answer that matched nothing (open) or something in another form (changed),
 // and the positions of believed members that matched nothing (loose).
-func (w *step) mergeJoin(wanted []endpoint.Endpoint, authoritative bool, ids []uint64) (open, changed, loose []int) {
+func (w *step) mergeJoin(wanted []endpoint.Endpoint, set endpoint.Set, ids []uint64) (open, changed, loose []int) {
 	s := &w.s
-	sameKind := authoritative == s.authoritative
+	sameKind := set.Authoritative == s.authoritative
 	members := finder{members: s.members}
-	i := 0
+	i, end, last := 0, len(s.listed), len(wanted)
+	if sameKind && len(s.listed) == len(s.set) && len(wanted) == len(set.Endpoints) {
+		// All of both answers are wanted: what was equal needs no second look.
+		i = copy(ids, s.ids[:w.head])
+		end, last = end-w.tail, last-w.tail
+		copy(ids[last:], s.ids[end:])
+	}
 	miss := func() {
 		pos, _ := members.at(s.ids[i])
 		loose = append(loose, pos)
 		i++
 	}
-	for at, e := range wanted {
-		for i < len(s.listed) && s.listed[i].Addr().Compare(e.Addr()) < 0 {
+	for at := i; at < last; at++ {
+		e := &wanted[at]
+		for i < end && s.listed[i].Addr().Compare(e.Addr()) < 0 {
 			miss()
 		}
-		if i == len(s.listed) || s.listed[i].Addr() != e.Addr() {
+		if i == end || s.listed[i].Addr() != e.Addr() {
 			open = append(open, at)
 			continue
 		}
-		if sameKind && s.listed[i].Equal(e) {
+		if sameKind && s.listed[i].Equal(*e) {
 			ids[at] = s.ids[i]
 			i++
 			continue
 		}
 		// The member may know more than the last answer told: its UID.
-		if pos, _ := members.at(s.ids[i]); !s.members[pos].Endpoint.Same(e) {
+		if pos, _ := members.at(s.ids[i]); !s.members[pos].Endpoint.Same(*e) {
 			open = append(open, at)
 			miss()
 			continue
@@ -237,7 +244,7 @@ func (w *step) mergeJoin(wanted []endpoint.Endpoint, authoritative bool, ids []u
 		changed = append(changed, at)
 		i++
 	}
-	for i < len(s.listed) {
+	for i < end {
 		miss()
 	}
 	return open, changed, loose

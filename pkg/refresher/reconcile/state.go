@@ -51,9 +51,9 @@ type Member struct {
 // State is what is known of a target. The zero value knows nothing. Nobody
 // changes a State: Step returns the next one, which shares what did not change.
 type State struct {
-	members []Member // sorted by ID
-	held    int      // of members
-	lastID  uint64   // the highest ID given
+	members []*Member // sorted by ID; nobody writes to what they point to
+	held    int       // of members
+	lastID  uint64    // the highest ID given
 
 	// set is the last answer in canonical form, authoritative whether it was.
 	set           []endpoint.Endpoint
@@ -80,9 +80,23 @@ type State struct {
 	away  map[uint64]time.Time // when the members' servers said GOAWAY; never written to
 }
 
-// Members returns the members sorted by ID. The slice is shared: it is read and
-// not written.
+// Members returns copies of the members sorted by ID.
 func (s State) Members() []Member {
+	refs := s.Refs()
+	if len(refs) == 0 {
+		return nil
+	}
+	out := make([]Member, len(refs))
+	for i, m := range refs {
+		out[i] = *m
+	}
+	return out
+}
+
+// Refs returns the members sorted by ID without copying them. The slice and the
+// members are shared: they are read and not written. A member that two States
+// have at the same pointer did not change from one to the other.
+func (s State) Refs() []*Member {
 	if s.stale {
 		return nil
 	}
@@ -91,7 +105,7 @@ func (s State) Members() []Member {
 
 // Counts returns how many members are believed and how many are held.
 func (s State) Counts() (believed, held int) {
-	n := len(s.Members())
+	n := len(s.Refs())
 	if n == 0 {
 		return 0, 0
 	}
@@ -124,7 +138,7 @@ func (s State) Reason() string {
 // finder finds members by ID. Who asks for many mostly asks in the order of the
 // IDs, so that the next one is the one behind the last.
 type finder struct {
-	members []Member
+	members []*Member
 	next    int
 }
 
@@ -134,7 +148,7 @@ func (f *finder) at(id uint64) (int, bool) {
 		f.next++
 		return f.next - 1, true
 	}
-	pos, ok := slices.BinarySearchFunc(f.members, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
+	pos, ok := slices.BinarySearchFunc(f.members, id, func(m *Member, id uint64) int { return cmp.Compare(m.ID, id) })
 	f.next = pos + 1
 	return pos, ok
 }
@@ -157,7 +171,7 @@ func (s *State) at(id uint64) (int, bool) {
 // be in use had the channel not been idle.
 func (s State) resumed(cfg Config, now time.Time) State {
 	if s.held > 0 {
-		s.members = slices.DeleteFunc(slices.Clone(s.members), func(m Member) bool { return m.Standing == Held })
+		s.members = slices.DeleteFunc(slices.Clone(s.members), func(m *Member) bool { return m.Standing == Held })
 		s.held = 0
 	}
 	if len(s.members) == 0 {

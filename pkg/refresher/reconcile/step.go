@@ -3,7 +3,6 @@ package reconcile
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
@@ -95,6 +94,9 @@ type step struct {
 	moved bool
 	own   bool
 	diff  endpoint.Diff
+	// head and tail are how many endpoints of the answer are as in the one before,
+	// from the first on and from the last on.
+	head, tail int
 }
 
 func (w *step) event(e endpoint.Event) { w.out.Events = append(w.out.Events, e) }
@@ -108,11 +110,11 @@ func (w *step) answer(set endpoint.Set) {
 	s := &w.s
 	w.recovered()
 	s.lastGood, s.source, s.live = w.now, set.Source, true
-	same := slices.EqualFunc(set.Endpoints, s.set, endpoint.Endpoint.Equal)
+	same := w.compare(set.Endpoints)
 	if told := set; !same {
 		set = set.Normalize()
 		if len(set.Endpoints) == 0 || &told.Endpoints[0] != &set.Endpoints[0] { // it was not canonical
-			same = slices.EqualFunc(set.Endpoints, s.set, endpoint.Endpoint.Equal)
+			same = w.compare(set.Endpoints)
 		}
 	}
 	if same && s.Known() && !s.doubt.on && s.authoritative == set.Authoritative {
@@ -137,6 +139,13 @@ func (w *step) answer(set endpoint.Set) {
 	if resumes {
 		w.appear()
 	}
+}
+
+// compare reports whether the answer's endpoints are those of the one before, and
+// notes which are.
+func (w *step) compare(with []endpoint.Endpoint) (same bool) {
+	w.head, w.tail = endpoint.Shared(with, w.s.set)
+	return w.head == len(with) && w.head == len(w.s.set)
 }
 
 // appear makes members of an old cache, which nobody was shown, look new.
@@ -221,14 +230,14 @@ func emptyReason(set endpoint.Set) string {
 
 // triage splits members that the answer lacks into those that the guard may doubt
 // and those that go whatever it thinks.
-func (w *step) triage(missing []int, set endpoint.Set) (doubtful []Member, gone []uint64) {
+func (w *step) triage(missing []int, set endpoint.Set) (doubtful []*Member, gone []uint64) {
 	if len(missing) == 0 {
 		return nil, nil
 	}
 	var ending []endpoint.Endpoint
-	for _, e := range set.Endpoints {
-		if e.Terminating {
-			ending = append(ending, e)
+	for i := range set.Endpoints {
+		if e := &set.Endpoints[i]; e.Terminating {
+			ending = append(ending, *e)
 		}
 	}
 	byAddr := endpoint.Index(ending)
