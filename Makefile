@@ -103,6 +103,10 @@ bench: need-go ## run the benchmarks and print them with the machine
 bench-faults: need-go ## break the lab in many ways under load, beside stock grpc-go and kuberesolver
 	@$(GO) -C bench run ./faults $(BENCHFLAGS)
 
+.PHONY: bench-sidecar
+bench-sidecar: need-go ## run the sidecar beside HAProxy, nginx and Envoy (Linux)
+	@$(GO) -C bench run ./sidecar $(BENCHFLAGS)
+
 .PHONY: clean
 clean: ## remove what was built here (not the lab's cache)
 	rm -rf bin dist
