@@ -105,6 +105,24 @@ func needCurl(ctx context.Context, out io.Writer) error {
 	return need(ctx, out, missing{what: "curl", why: "commands of the documents need", programs: []string{"curl"}, packages: []string{"curl"}})
 }
 
+// needClients makes sure of the languages whose gRPC clients call through the sidecar. Where one cannot be installed, its test says so by itself.
+func needClients(ctx context.Context, out io.Writer) error {
+	for _, m := range []missing{
+		{what: "Python's pip", programs: []string{"pip3"}, packages: []string{"python3", "python3-pip"}},
+		{what: "a JDK", programs: []string{"javac"}, packages: []string{"default-jdk-headless"}},
+		{what: "Maven", programs: []string{"mvn"}, packages: []string{"maven"}},
+		{what: "npm", programs: []string{"npm"}, packages: []string{"nodejs", "npm"}},
+		{what: "gRPC for C++", programs: []string{"grpc_cpp_plugin"}, packages: []string{"g++", "pkg-config", "libgrpc++-dev", "protobuf-compiler-grpc"}},
+	} {
+		m.why = "clients of other languages need"
+		var none skip
+		if err := need(ctx, out, m); err != nil && !errors.As(err, &none) {
+			return err
+		}
+	}
+	return nil
+}
+
 // missing is something that a step cannot do without: one of programs, which the Debian packages bring.
 type missing struct {
 	what, why          string
@@ -226,6 +244,9 @@ func (s suite) e2e(ctx context.Context, out io.Writer) (err error) {
 	if s.kubeContext != "" {
 		test.env = append(test.env, "CONTEXT="+s.kubeContext)
 		return test.run(ctx, out)
+	}
+	if err := needClients(ctx, out); err != nil {
+		return err
 	}
 	wasUp, err := s.labRuns(ctx)
 	if err != nil {
