@@ -1,0 +1,164 @@
+package inject_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/inject"
+)
+
+// square is the Service of the square example.
+func square() inject.Service {
+	return inject.Service{
+		Key: diagnose.Key{Namespace: "default", Name: "square-service"}, Dial: "square-service-headless",
+		Ports: []inject.Port{{Name: "grpc", Number: 6565, Target: 6565}},
+	}
+}
+
+func options(mods ...func(*inject.Options)) inject.Options {
+	o := inject.Options{
+		Services: []inject.Service{square()}, Domain: "cluster.local", Native: true, Image: "grpclb.dev/grpclb-refresher:dev",
+		Resources: inject.DefaultResources(),
+	}
+	for _, m := range mods {
+		m(&o)
+	}
+	return o
+}
+
+var twin = map[string]any{
+	"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "square-service-headless", "namespace": "default"},
+	"spec": map[string]any{"clusterIP": "None"},
+}
+
+func writeYAML(v any) ([]byte, error) { return yaml.Marshal(v) }
+
+// put injects every workload of a stream, as the command does.
+func put(t testing.TB, src string, o inject.Options) string {
+	t.Helper()
+	s, err := inject.Parse([]byte(src))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, src)
+	}
+	s.RemoveTwins()
+	for _, obj := range s.Objects() {
+		w, ok, err := s.Workload(obj, "default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			continue
+		}
+		in, remarks := inject.Decide(w, o, inject.Facts{})
+		if in == nil {
+			t.Fatalf("%s is refused: %+v", w.Ref(), remarks)
+		}
+		if err := s.Add(obj, in); err != nil {
+			t.Fatalf("%v\n%s", err, src)
+		}
+	}
+	write := writeYAML
+	if s.JSON() {
+		write = json.Marshal
+	}
+	if err := s.AddTwin(twin, write, "svc/square-service-headless"); err != nil {
+		t.Fatal(err)
+	}
+	return s.String()
+}
+
+func take(t testing.TB, src string) string {
+	t.Helper()
+	s, err := inject.Parse([]byte(src))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, src)
+	}
+	s.RemoveTwins()
+	for _, obj := range s.Objects() {
+		if _, err := s.Remove(obj); err != nil {
+			t.Fatalf("%v\n%s", err, src)
+		}
+	}
+	return s.String()
+}
+
+func corpus(t testing.TB) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/corpus/*")
+	if err != nil || len(paths) < 10 {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+	out := map[string]string{}
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(p)] = string(b)
+	}
+	return out
+}
+
+// variants are the same manifest in other clothes: line ends, no line end at the end.
+func variants(src string) map[string]string {
+	unix := strings.ReplaceAll(src, "\r\n", "\n")
+	return map[string]string{
+		"as it is": src, "unix": unix, "windows": strings.ReplaceAll(unix, "\n", "\r\n"),
+		"no end": strings.TrimRight(unix, "\n"), "windows, no end": strings.TrimRight(strings.ReplaceAll(unix, "\n", "\r\n"), "\r\n"),
+	}
+}
+
+var ways = map[string]func(*inject.Options){
+	"native": func(*inject.Options) {},
+	"plain":  func(o *inject.Options) { o.Native = false },
+	"env":    func(o *inject.Options) { o.Mode = inject.ModeEnv },
+	"two services": func(o *inject.Options) {
+		o.Services = append(o.Services, inject.Service{
+			Key: diagnose.Key{Namespace: "shop", Name: "cart"}, Dial: "cart-headless",
+			Ports: []inject.Port{{Name: "grpc", Number: 80, Target: 50051}, {Name: "metrics", Number: 9090, Target: 9090, Other: true}},
+		})
+	},
+}
+
+// TestThereAndBack is the promise of the package: taking out what was put in gives the same bytes, putting it in twice changes nothing,
+// and putting in something else is the same as putting that in at first.
+func TestThereAndBack(t *testing.T) {
+	for name, src := range corpus(t) {
+		for variant, src := range variants(src) {
+			for way, mod := range ways {
+				t.Run(name+", "+variant+", "+way, func(t *testing.T) {
+					if way == "plain" && strings.Contains(src, "Job") {
+						t.Skip("a job needs a native sidecar")
+					}
+					once := put(t, src, options(mod))
+					if once == src {
+						t.Fatal("nothing was injected")
+					}
+					if diff := cmp.Diff(src, take(t, once)); diff != "" {
+						t.Errorf("back again it is another:\n%s\nin between:\n%s", diff, once)
+					}
+					if diff := cmp.Diff(once, put(t, once, options(mod))); diff != "" {
+						t.Errorf("twice is not once:\n%s", diff)
+					}
+					other := put(t, src, options(func(o *inject.Options) { o.Image = "other:1" }))
+					if diff := cmp.Diff(other, put(t, once, options(func(o *inject.Options) { o.Image = "other:1" }))); diff != "" {
+						t.Errorf("an upgrade leaves traces:\n%s", diff)
+					}
+					if strings.Contains(src, "\r\n") && strings.Contains(strings.ReplaceAll(once, "\r\n", ""), "\n") {
+						t.Errorf("line ends are mixed:\n%q", once)
+					}
+				})
+			}
+		}
+	}
+}
+
+var _ = bytes.NewReader
