@@ -94,7 +94,7 @@ func Public(src Source) http.Handler {
 // A request's Host must be a loopback address, localhost or one of hosts, which
 // are names without a port.
 func Debug(src Source, hosts []string) http.Handler {
-	p := page{source: src, now: time.Now}
+	p := page{source: src, now: time.Now, policy: contentPolicy()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", p.serve)
 	mux.HandleFunc("/debug/{$}", p.serve)

@@ -111,7 +111,7 @@ func oneLine(s string) string {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(s, "\uFFFD")), 500)
+	}, strings.ToValidUTF8(s, "\uFFFD")), maxText)
 }
 
 // clip cuts text after n characters.

@@ -19,7 +19,9 @@ func eachEndpoint(name, kind, help string, labels []string, values func(p *sidec
 		for i, pods := range s.pods {
 			for k := range pods {
 				p := &pods[k]
-				values(p, func(v float64, labels ...string) { e.value(v, append([]string{s.names[i], p.Addr, p.Name}, labels...)...) })
+				values(p, func(v float64, labels ...string) {
+					e.value(v, append([]string{s.names[i], p.Addr, p.Name}, labels...)...)
+				})
 			}
 		}
 	}}
