@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"golang.org/x/net/http2/hpack"
+
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 )
 
@@ -62,36 +64,168 @@ type Counters struct {
 
 // Engine relays the calls of some clients to some backends.
 type Engine struct {
-	cfg   Config
-	host  Host
-	dirty []*Conn
+	cfg    Config
+	host   Host
+	limits limits
+	now    policy.Nanos // of the method that is running
+	next   policy.Nanos // when Tick is due; 0: never
+	kick   bool         // a backend has room that waiting calls can use
+
+	conns         []*Conn // that are not Closed
+	dirty, handed []*Conn
+	doomed        []*Conn
+
+	firstWait, lastWait *stream
+	waiting             int
+
+	// Stores of what is used again, and room for what is used at once.
+	free     []*stream
+	bufs     [][]byte
+	fields   []hpack.HeaderField // of the block that was decoded last
+	block    block               // and what it says
+	listSize int
+	scratch  []byte
+	emit     func(hpack.HeaderField)
+
+	calls, refused, retried     uint64
+	streams, buffered, retained int
 }
 
 // New returns an Engine without connections. It does not validate cfg.
-func New(cfg Config, host Host) *Engine { return &Engine{cfg: cfg, host: host} }
+func New(cfg Config, host Host) *Engine {
+	e := &Engine{cfg: cfg, host: host, limits: cfg.Budgets.limits()}
+	e.emit = e.field
+	return e
+}
 
 // Client adds the connection of a client that connected. Our SETTINGS are in its
 // Out at once; it is fed from the first byte of the client's preface.
-func (e *Engine) Client(now policy.Nanos) *Conn { return &Conn{engine: e, client: true} }
+func (e *Engine) Client(now policy.Nanos) *Conn {
+	c := e.add(now)
+	c.client = true
+	c.preface = len(Preface)
+	c.hello(setting{settingMaxConcurrentStreams, e.cfg.MaxStreams})
+	return c
+}
 
 // Backend adds a connection to a pod. Preface and SETTINGS are in its Out at
 // once; it has no Room until the pod's SETTINGS came.
-func (e *Engine) Backend(now policy.Nanos) *Conn { return &Conn{engine: e} }
+func (e *Engine) Backend(now policy.Nanos) *Conn {
+	c := e.add(now)
+	c.nextID = 1
+	c.out = append(c.out, Preface...)
+	c.hello(setting{settingEnablePush, 0})
+	return c
+}
+
+func (e *Engine) add(now policy.Nanos) *Conn {
+	e.now = now
+	c := &Conn{
+		engine: e, opened: now, at: len(e.conns), streams: make(map[uint32]*stream),
+		sendWin: defaultWindow, initWin: defaultWindow, maxConc: maxStreamID, recvWin: e.cfg.ConnWindow,
+	}
+	c.dec = hpack.NewDecoder(defaultTable, e.emit)
+	c.dec.SetMaxStringLength(e.cfg.MaxHeaderBlock)
+	c.enc = hpack.NewEncoder((*outWriter)(c))
+	e.conns = append(e.conns, c)
+	e.due(later(now, e.cfg.HandshakeTimeout))
+	return c
+}
+
+func (e *Engine) remove(c *Conn) {
+	last := len(e.conns) - 1
+	e.conns[c.at] = e.conns[last]
+	e.conns[c.at].at = c.at
+	e.conns[last] = nil
+	e.conns = e.conns[:last]
+}
 
 // Retry gives waiting calls out again: the owner knows of a new backend, or of a
 // reason to refuse them.
-func (e *Engine) Retry(now policy.Nanos) {}
+func (e *Engine) Retry(now policy.Nanos) {
+	e.now, e.kick = now, true
+	e.settle()
+}
+
+// settle does what had to wait until the work at hand was done: it closes the
+// connections of peers that went too far, and serves those who wait.
+func (e *Engine) settle() {
+	for len(e.doomed) > 0 || e.kick {
+		if n := len(e.doomed); n > 0 {
+			c := e.doomed[n-1]
+			e.doomed = e.doomed[:n-1]
+			c.fail(c.doom)
+			continue
+		}
+		e.kick = false
+		e.serve()
+	}
+}
 
 // Tick does what is due: it ends waiting calls, sends second GOAWAYs and gives
 // peers up that do not answer.
-func (e *Engine) Tick(now policy.Nanos) {}
+func (e *Engine) Tick(now policy.Nanos) {
+	e.now = now
+	if e.next == 0 || now < e.next {
+		return
+	}
+	e.next = 0
+	e.expire()
+	for i := len(e.conns) - 1; i >= 0; i-- {
+		// One that closes makes others go, and the slice shrinks.
+		if i < len(e.conns) {
+			e.conns[i].tick()
+		}
+	}
+	e.settle()
+}
 
-// NextTick is when Tick has something to do; 0: never, as things are.
-func (e *Engine) NextTick() policy.Nanos { return 0 }
+// tick does what is due on one connection.
+func (c *Conn) tick() {
+	e := c.engine
+	if !c.acked {
+		until := later(c.opened, e.cfg.HandshakeTimeout)
+		if until <= e.now {
+			c.fail(&Error{SettingsTimeout, "no SETTINGS, or none of ours acknowledged, in " + e.cfg.HandshakeTimeout.String()})
+			return
+		}
+		e.due(until)
+	}
+	if c.pingUntil != 0 {
+		if c.pingUntil <= e.now {
+			c.fail(&Error{ConnectError, "no answer to a PING"})
+			return
+		}
+		e.due(c.pingUntil)
+	}
+	if c.goAway == goAwayFirst {
+		if c.graceUntil <= e.now {
+			c.lastGoAway()
+		} else {
+			e.due(c.graceUntil)
+		}
+	}
+}
 
-// Dirty returns the connections whose Out has grown since the last Dirty. The
-// slice is valid until the next call.
-func (e *Engine) Dirty() []*Conn { return nil }
+// NextTick is when Tick has something to do; 0: never, as things are. It may be
+// too early, then Tick finds nothing.
+func (e *Engine) NextTick() policy.Nanos { return e.next }
+
+// Dirty returns the connections whose Out has grown since the last Dirty, those
+// that are Closed too. The slice is valid until the next call.
+func (e *Engine) Dirty() []*Conn {
+	clear(e.handed)
+	e.handed, e.dirty = e.dirty, e.handed[:0]
+	for _, c := range e.handed {
+		c.dirty = false
+	}
+	return e.handed
+}
 
 // Counters returns what the Engine did and holds.
-func (e *Engine) Counters() Counters { return Counters{} }
+func (e *Engine) Counters() Counters {
+	return Counters{
+		Calls: e.calls, Refused: e.refused, Retried: e.retried,
+		Streams: e.streams, Waiting: e.waiting, Buffered: e.buffered, Retained: e.retained,
+	}
+}

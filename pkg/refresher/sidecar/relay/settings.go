@@ -1,0 +1,126 @@
+package relay
+
+import "encoding/binary"
+
+// Settings of RFC 9113, 6.5.2.
+const (
+	settingHeaderTableSize      uint16 = 1
+	settingEnablePush           uint16 = 2
+	settingMaxConcurrentStreams uint16 = 3
+	settingInitialWindowSize    uint16 = 4
+	settingMaxFrameSize         uint16 = 5
+	settingMaxHeaderListSize    uint16 = 6
+)
+
+// defaultTable is the size of an HPACK table that nobody changed (RFC 7541, 4.2).
+const defaultTable = 4096
+
+type setting struct {
+	id    uint16
+	value uint32
+}
+
+// hello writes our SETTINGS, first among them, and opens the connection's window.
+func (c *Conn) hello(first setting) {
+	cfg := &c.engine.cfg
+	all := [...]setting{
+		first,
+		{settingInitialWindowSize, uint32(cfg.StreamWindow)},  //nolint:gosec // at most 2^31-1
+		{settingMaxHeaderListSize, uint32(cfg.MaxHeaderList)}, //nolint:gosec // at most 2^24
+	}
+	c.control(6*len(all), frameSettings, 0, 0)
+	for _, s := range all {
+		c.out = binary.BigEndian.AppendUint16(c.out, s.id)
+		c.out = binary.BigEndian.AppendUint32(c.out, s.value)
+	}
+	if n := cfg.ConnWindow - defaultWindow; n > 0 {
+		c.writeWindowUpdate(0, n)
+	}
+}
+
+// onSettings takes SETTINGS (RFC 9113, 6.5).
+func (c *Conn) onSettings(flags byte, id uint32, p []byte) *Error {
+	switch {
+	case id != 0:
+		return protocol("SETTINGS on a stream")
+	case flags&flagAck != 0:
+		if len(p) != 0 {
+			return &Error{FrameSizeError, "an acknowledgement of SETTINGS with content"}
+		}
+		if c.acked {
+			return c.superfluous()
+		}
+		c.acked = true
+		return nil
+	case len(p)%6 != 0:
+		return &Error{FrameSizeError, "SETTINGS of a wrong length"}
+	}
+	if err := c.charge(budgetSettings); err != nil {
+		return err
+	}
+	// Values are applied in the order in which they come (RFC 9113, 6.5.3).
+	for ; len(p) > 0; p = p[6:] {
+		if err := c.set(setting{binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])}); err != nil {
+			return err
+		}
+	}
+	c.control(0, frameSettings, flagAck, 0)
+	if c.state == Opening {
+		c.state = Ready
+		c.hadRoom = c.Room()
+		c.engine.kick = c.engine.kick || c.hadRoom
+		c.engine.host.Changed(c)
+		return nil
+	}
+	c.roomChanged()
+	return nil
+}
+
+func (c *Conn) set(s setting) *Error {
+	switch s.id {
+	case settingHeaderTableSize:
+		// The peer's decoder has no more room than it says; ours needs no more than
+		// the default.
+		n := min(s.value, defaultTable)
+		c.enc.SetMaxDynamicTableSizeLimit(n)
+		c.enc.SetMaxDynamicTableSize(n)
+	case settingEnablePush:
+		// Pushing is nothing that a server may allow (RFC 9113, 6.5.2).
+		if s.value > 1 || !c.client && s.value != 0 {
+			return protocol("a wrong SETTINGS_ENABLE_PUSH")
+		}
+	case settingMaxConcurrentStreams:
+		c.maxConc = s.value
+	case settingInitialWindowSize:
+		if s.value > maxWindow {
+			return &Error{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE is larger than 2^31-1"}
+		}
+		return c.resize(int(s.value))
+	case settingMaxFrameSize:
+		// Frames are never larger than the smallest value that is allowed.
+		if s.value < maxFrame || s.value > 1<<24-1 {
+			return protocol("a wrong SETTINGS_MAX_FRAME_SIZE")
+		}
+	}
+	return nil
+}
+
+// resize changes the windows of all streams by what the initial one changes; they
+// may become negative (RFC 9113, 6.9.2).
+func (c *Conn) resize(win int) *Error {
+	by := win - c.initWin
+	c.initWin = win
+	if by == 0 {
+		return nil
+	}
+	for _, s := range c.open(0) {
+		h := s.outgoing(c)
+		if h.win += by; h.win > maxWindow {
+			return &Error{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE makes a window larger than 2^31-1"}
+		}
+		if by > 0 && h.pending() > 0 && h.queue == nil {
+			c.engine.push(h, maxWindow)
+		}
+	}
+	return nil
+}
