@@ -188,11 +188,17 @@ func (c *cluster) loadImage(ctx context.Context) error {
 	if err := c.labRun(ctx, "image", "--name", image, "--user", "65532:65532", "--entrypoint", "/faults", "-o", tar, bin+"=/faults"); err != nil {
 		return err
 	}
-	return c.labRun(ctx, "load", tar)
+	if !c.sidecar {
+		return c.labRun(ctx, "load", tar)
+	}
+	if err := c.command(ctx, ".", "make", "agent-image"); err != nil {
+		return err
+	}
+	return c.labRun(ctx, "load", tar, filepath.Join(c.root, "bin", "images", "grpclb-refresher.tar"))
 }
 
 func (c *cluster) deployBackends(ctx context.Context) error {
-	for _, s := range []*corev1.Service{headless(backendName, labels(backendName)), headless(manyName, nil)} {
+	for _, s := range []*corev1.Service{headless(backendName, labels(backendName)), headless(manyName, nil), virtual(backendName)} {
 		if _, err := c.api.CoreV1().Services(c.ns).Create(ctx, s, metav1.CreateOptions{}); err != nil {
 			return err
 		}
@@ -215,13 +221,13 @@ func (c *cluster) deployClients(ctx context.Context) error {
 	if _, err := c.api.RbacV1().RoleBindings(c.ns).Create(ctx, b, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	for _, v := range variants() {
+	for _, v := range c.variants() {
 		if _, err := c.api.CoreV1().Pods(c.ns).Create(ctx, client(v, c.ns, c.nameserver), metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
 	return c.until(ctx, time.Minute, "the clients to be ready", func(context.Context) (bool, error) {
-		return len(c.pods.ready(clientName)) == len(variants()), nil
+		return len(c.pods.ready(clientName)) == len(c.variants()), nil
 	})
 }
 

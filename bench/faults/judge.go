@@ -114,7 +114,7 @@ func head() []string {
 // rows are the lines of one scenario.
 func (st *stage) rows() [][]string {
 	var out [][]string
-	for i, v := range variants() {
+	for i, v := range st.variants() {
 		r, ok := st.reports[v.Name]
 		title := ""
 		if i == 0 {

@@ -123,9 +123,17 @@ func TestFirstCall(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	st := stageOf(scenario{title: "a fault", budgets: []budget{noneFailed}})
+	for _, sidecar := range []bool{false, true} {
+		st := stageOf(scenario{title: "a fault", replicas: 3, budgets: []budget{noneFailed}})
+		st.sidecar = sidecar
+		wantRows(t, st)
+	}
+}
+
+func wantRows(t *testing.T, st *stage) {
+	t.Helper()
 	st.reports = map[string]report.Report{}
-	for _, v := range variants() {
+	for _, v := range st.variants() {
 		st.reports[v.Name] = fail(healthy(), 1000, 1001)
 	}
 	missed := 0
@@ -141,7 +149,7 @@ func TestRows(t *testing.T) {
 		}
 	}
 	ours := 0
-	for _, v := range variants() {
+	for _, v := range st.variants() {
 		if v.Ours {
 			ours++
 		}
@@ -149,9 +157,18 @@ func TestRows(t *testing.T) {
 	if missed != ours {
 		t.Errorf("%d rows are MISSED, want those of ours: %d", missed, ours)
 	}
-	delete(st.reports, variants()[0].Name)
+	delete(st.reports, st.variants()[0].Name)
 	if row := st.rows()[0]; row[2] != "no report" {
 		t.Errorf("a client without a report has %q", row)
+	}
+}
+
+// TestPinnedIsLeftOut: addresses in slices written by hand have no Service with a ClusterIP.
+func TestPinnedIsLeftOut(t *testing.T) {
+	st := stageOf(scenario{})
+	st.sidecar = true
+	if got := st.variants(); len(got) != 2 || slices.ContainsFunc(got, func(v load.Variant) bool { return v.Pinned }) {
+		t.Errorf("%d clients take part: %+v", len(got), got)
 	}
 }
 
@@ -169,7 +186,7 @@ func TestMerge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := merge(earlier(doc), [][]string{row(all[1].title, "a", "5"), row("", "b", "6"), row(all[2].title, "a", "7"), row("", "b", "8")})
+	got := merge(earlier(doc, "faults"), [][]string{row(all[1].title, "a", "5"), row("", "b", "6"), row(all[2].title, "a", "7"), row("", "b", "8")})
 	var failed []string
 	for _, cells := range got {
 		failed = append(failed, cells[3])

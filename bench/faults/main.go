@@ -3,6 +3,7 @@
 //
 //	go -C bench run ./faults                      everything, about a quarter of an hour
 //	go -C bench run ./faults -run 'scale|node'    some of it; -list names the scenarios
+//	go -C bench run ./faults -sidecar             the sidecar, beside the same client without it
 //	go -C bench run ./faults -write ../docs/performance.md
 //
 // The cluster is the lab (make lab-up): it takes root on the machine of the nodes to cut a link or to stop a process. Names are resolved by
@@ -42,13 +43,15 @@ var errUsage = errors.New("see -help")
 
 // options mirror the command line.
 type options struct {
-	root  string
-	only  *regexp.Regexp
-	rate  int
-	list  bool
-	keep  bool
-	raw   string
-	write string
+	root string
+	only *regexp.Regexp
+	rate int
+	// sidecar compares the daemon instead of the library.
+	sidecar bool
+	list    bool
+	keep    bool
+	raw     string
+	write   string
 }
 
 func parse(args []string) (options, error) {
@@ -57,6 +60,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.root, "root", "..", "the repository")
 	only := f.String("run", "", "only scenarios whose names match this regular expression")
 	f.IntVar(&o.rate, "rate", 200, "calls a second of each client")
+	f.BoolVar(&o.sidecar, "sidecar", false, "compare a client through the sidecar with the same one without it, and with stock round_robin")
 	f.BoolVar(&o.list, "list", false, "name the scenarios and end")
 	f.BoolVar(&o.keep, "keep", false, "leave the namespace in the cluster")
 	f.StringVar(&o.raw, "raw", "", "also write what the clients reported into this folder, as JSON")

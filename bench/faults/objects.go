@@ -42,6 +42,13 @@ func headless(name string, selector map[string]string) *corev1.Service {
 	}}
 }
 
+// virtual is the Service with a ClusterIP in front of the same pods.
+func virtual(name string) *corev1.Service {
+	s := headless(name, labels(name))
+	s.Name, s.Spec.ClusterIP = load.Through(name), ""
+	return s
+}
+
 func deployment(name string, replicas int32, pod corev1.PodSpec) *appsv1.Deployment {
 	if pod.TerminationGracePeriodSeconds == nil {
 		pod.TerminationGracePeriodSeconds = new(int64(1))
@@ -161,7 +168,30 @@ func client(v load.Variant, namespace, nameserver string) *corev1.Pod {
 			ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(controlPort)}}},
 		}},
 	}
+	if v.Sidecar {
+		throughSidecar(&p.Spec, namespace)
+	}
 	return p
+}
+
+// throughSidecar gives a pod the daemon, which stands in for both Services with a ClusterIP, each at a loopback address of its own.
+func throughSidecar(pod *corev1.PodSpec, namespace string) {
+	c := corev1.Container{
+		Name: "grpclb-refresher", Image: "grpclb.dev/grpclb-refresher:dev", ImagePullPolicy: corev1.PullNever, RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+		Args: []string{"sidecar"}, Resources: share("200m"),
+		// Not /readyz: there are no pods yet when the clients start.
+		StartupProbe: &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 60, ProbeHandler: corev1.ProbeHandler{
+			HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(15650)},
+		}},
+	}
+	for i, service := range []string{backendName, manyName} {
+		ip := fmt.Sprintf("127.0.0.%d", 10+i)
+		c.Args = append(c.Args, "--listen", fmt.Sprintf("%s:%d", ip, load.Port), "--target", fmt.Sprintf("%s.%s.svc.cluster.local:%d", service, namespace, load.Port))
+		name := load.Through(service)
+		full := name + "." + namespace
+		pod.HostAliases = append(pod.HostAliases, corev1.HostAlias{IP: ip, Hostnames: []string{name, full, full + ".svc", full + ".svc.cluster.local"}})
+	}
+	pod.InitContainers = append(pod.InitContainers, c)
 }
 
 // clientRole is what a client that watches EndpointSlices needs.

@@ -96,7 +96,7 @@ func (c *cluster) playAll(ctx context.Context, chosen []scenario, section *resul
 // remarks are what a reader of the progress wants to know beside the table.
 func (st *stage) remarks() []string {
 	var out []string
-	for _, v := range variants() {
+	for _, v := range st.variants() {
 		r, ok := st.reports[v.Name]
 		if !ok {
 			continue
@@ -120,7 +120,10 @@ func (st *stage) remarks() []string {
 }
 
 func (c *cluster) section(ctx context.Context) result.Section {
-	s := result.Section{ID: "faults", Title: "faults, side by side"}
+	s := result.Section{ID: c.sectionID(), Title: "faults, side by side"}
+	if c.sidecar {
+		s.Title = "faults, through the sidecar"
+	}
 	s.Where = machine.Describe().String() + "; " + c.title
 	describe := exec.CommandContext(ctx, "git", "-C", c.root, "describe", "--tags", "--always", "--dirty", "--abbrev=12")
 	if out, err := describe.Output(); err == nil {
@@ -132,15 +135,26 @@ func (c *cluster) section(ctx context.Context) result.Section {
 		"included. %q is from the API server's word that a pod is ready.", baseline, head()[5])
 	s.Note("Names are answered by the lab's CoreDNS with kubeadm's Corefile, which does not cache the cluster's names, unless said. The 400 endpoints " +
 		"are addresses of one pod in EndpointSlices written by hand.")
+	if c.sidecar {
+		s.Note("%q and %q are one client, grpc-go without a word about balancing, that calls a Service by its name; beside the second runs the daemon "+
+			"with its defaults. The pod that a fault hits is the one that the first is on; whether a dead node has it is chance.", "ClusterIP", "sidecar")
+	}
 	s.Note("Rows of scenarios that the last run left out are from an earlier one; what is said of the machine is of the last.")
 	s.Note("The lab's processes had the machine's CPUs before all others.")
 	return s
 }
 
-// earlier are the rows of our table in a document, the titles filled in.
-func earlier(doc string) [][]string {
-	_, part, _ := strings.Cut(doc, "<!-- measured: faults -->")
-	part, _, _ = strings.Cut(part, "<!-- end: faults -->")
+func (c *cluster) sectionID() string {
+	if c.sidecar {
+		return "faults-sidecar"
+	}
+	return "faults"
+}
+
+// earlier are the rows of a section's table in a document, the titles filled in.
+func earlier(doc, section string) [][]string {
+	_, part, _ := strings.Cut(doc, "<!-- measured: "+section+" -->")
+	part, _, _ = strings.Cut(part, "<!-- end: "+section+" -->")
 	var out [][]string
 	title := ""
 	for line := range strings.Lines(part) {
@@ -195,7 +209,7 @@ func (c *cluster) writeDocument(s result.Section) error {
 	if err != nil {
 		return fmt.Errorf("-write: %w", err)
 	}
-	s.Tables[0].Rows = merge(earlier(string(old)), s.Tables[0].Rows)
+	s.Tables[0].Rows = merge(earlier(string(old), s.ID), s.Tables[0].Rows)
 	doc, err := result.Replace(string(old), s)
 	if err != nil {
 		return fmt.Errorf("-write %s: %w", c.write, err)

@@ -233,8 +233,7 @@ func (st *stage) addSlice(ctx context.Context, i int) error {
 }
 
 func killOne(ctx context.Context, st *stage) error {
-	p := st.pods.ready(backendName)[0]
-	st.victims, st.hit = []string{p.ip}, time.Now()
+	p := st.victim()
 	if err := killPod(p.uid); err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ type stage struct {
 	from, hit, to time.Time
 	// victims are the pods that it hits, by IP address.
 	victims []string
+	// pinned are the pods of clients that stay on one, by IP address.
+	pinned []string
 	// fresh is when the endpoints that came after the fault were ready, by IP address.
 	fresh map[string]time.Time
 	// shrunk is when the scenario began to take endpoints away again, which tells clients more than they had asked; zero when it does not.
@@ -60,7 +62,21 @@ const (
 	lookOnceMore = 10 * time.Second // how long calls go on after a fault is over
 )
 
-func variants() []load.Variant { return load.Variants() }
+func (o options) variants() []load.Variant {
+	if o.sidecar {
+		return load.SidecarVariants()
+	}
+	return load.Variants()
+}
+
+// variants leaves out who cannot take part: addresses in slices written by hand have no Service with a ClusterIP.
+func (st *stage) variants() []load.Variant {
+	all := st.options.variants()
+	if st.scenario.replicas > 0 {
+		return all
+	}
+	return slices.DeleteFunc(all, func(v load.Variant) bool { return v.Pinned })
+}
 
 // play sets up, calls, breaks and collects.
 func (c *cluster) play(ctx context.Context, s scenario) (st *stage, err error) {
@@ -144,7 +160,7 @@ func (st *stage) startClients(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range variants() {
+	for _, v := range st.variants() {
 		if _, err := st.order(ctx, slug(v), "start", nil, body); err != nil {
 			return err
 		}
@@ -152,7 +168,7 @@ func (st *stage) startClients(ctx context.Context) error {
 	if err := sleep(ctx, st.scenario.age-baseline); err != nil {
 		return err
 	}
-	for _, v := range variants() {
+	for _, v := range st.variants() {
 		var s load.State
 		err := st.until(ctx, settleTime, v.Name+" to call every pod", func(ctx context.Context) (bool, error) {
 			out, err := st.order(ctx, slug(v), "state", nil, nil)
@@ -165,12 +181,20 @@ func (st *stage) startClients(ctx context.Context) error {
 			}
 			want := st.serving()
 			missing := slices.ContainsFunc(want, func(ip string) bool { return s.OnPeer[ip] == 0 })
+			if v.Pinned {
+				missing = len(s.OnPeer) == 0
+				st.pinned = slices.Collect(maps.Keys(s.OnPeer))
+			}
 			return !missing && len(want) > 0, fmt.Errorf("it has called %v, want %v", slices.Sorted(maps.Keys(s.OnPeer)), want)
 		})
 		if err != nil {
 			return err
 		}
-		if _, err := st.order(ctx, slug(v), "streams", url.Values{"servers": {fmt.Sprint(streams)}}, nil); err != nil {
+		open := streams
+		if v.Pinned {
+			open = 1
+		}
+		if _, err := st.order(ctx, slug(v), "streams", url.Values{"servers": {fmt.Sprint(open)}}, nil); err != nil {
 			return fmt.Errorf("%s: %w", v.Name, err)
 		}
 	}
@@ -180,7 +204,7 @@ func (st *stage) startClients(ctx context.Context) error {
 // stopClients collects the reports.
 func (st *stage) stopClients(ctx context.Context) error {
 	var errs []error
-	for _, v := range variants() {
+	for _, v := range st.variants() {
 		err := st.undo(ctx, func(ctx context.Context) error {
 			out, err := st.order(ctx, slug(v), "stop", nil, nil)
 			if err != nil {
@@ -229,12 +253,22 @@ func (st *stage) misbehave(ctx context.Context, how url.Values, long time.Durati
 	}))
 }
 
-// victim takes the first pod, which is one that all clients call.
+// victim takes a pod that all clients call: the one that a client is pinned to, if there is such a client.
 func (st *stage) victim() pod {
-	p := st.pods.ready(backendName)[0]
+	p := st.anyVictim()
 	st.victims = []string{p.ip}
 	st.hit = time.Now()
 	return p
+}
+
+func (st *stage) anyVictim() pod {
+	ready := st.pods.ready(backendName)
+	for _, p := range ready {
+		if slices.Contains(st.pinned, p.ip) {
+			return p
+		}
+	}
+	return ready[0]
 }
 
 // victimsOn takes all pods of a node.

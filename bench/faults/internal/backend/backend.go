@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -114,6 +116,9 @@ func parseOrder(code, delay string) (c codes.Code, d time.Duration, err error) {
 
 // Call fails at once when it was told to, as an overloaded server does, and works else.
 func (b *backend) Call(ctx context.Context, in *wrapperspb.Int64Value) (*wrapperspb.Int64Value, error) {
+	if err := grpc.SetTrailer(ctx, servedBy(ctx)); err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
 	code, delay := b.code, b.delay
 	b.mu.Unlock()
@@ -130,10 +135,22 @@ func (b *backend) Call(ctx context.Context, in *wrapperspb.Int64Value) (*wrapper
 	}
 }
 
+func servedBy(ctx context.Context) metadata.MD {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(p.LocalAddr.String())
+	if err != nil {
+		return nil
+	}
+	return metadata.Pairs(wire.ServedBy, host)
+}
+
 // Chat echoes. It ends with status OK when the server is about to end: that a stream ends so is no fault.
 func (b *backend) Chat(stream grpc.ServerStream) error {
 	// What comes before the first message says that the stream is there.
-	if err := stream.SendHeader(nil); err != nil {
+	if err := stream.SendHeader(servedBy(stream.Context())); err != nil {
 		return err
 	}
 	broken := make(chan error, 1)

@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -25,7 +26,7 @@ import (
 
 // Options are one run's. All but Retry must be set.
 type Options struct {
-	// Service and Namespace name a headless Service with the port PortName at Port.
+	// Service and Namespace name a headless Service with the port PortName at Port. Beside it is one with a ClusterIP: see [Through].
 	Service, Namespace string
 	// Rate is calls a second, Deadline each call's.
 	Rate     int
@@ -71,7 +72,7 @@ func Start(v Variant, o Options) (*Run, error) {
 		return nil, fmt.Errorf("open %s: %w", v.Name, err)
 	}
 	r := &Run{opts: o, target: target, began: time.Now(), peers: map[string]int{}}
-	r.r = report.Report{Variant: v.Name, Began: r.began}
+	r.r = report.Report{Variant: v.Name, Hidden: v.Hidden, Began: r.began}
 	pacing, stop := context.WithCancel(context.Background())
 	life, end := context.WithCancel(context.Background())
 	r.stop, r.end, r.life = stop, end, life
@@ -114,9 +115,10 @@ func (r *Run) call() {
 	ctx, cancel := context.WithTimeout(context.Background(), r.opts.Deadline)
 	defer cancel()
 	var p peer.Peer
+	var trailer metadata.MD
 	out := new(wrapperspb.Int64Value)
 	start := time.Now()
-	err := r.target.Conn.Invoke(ctx, wire.Call, wrapperspb.Int64(1), out, grpc.Peer(&p))
+	err := r.target.Conn.Invoke(ctx, wire.Call, wrapperspb.Int64(1), out, grpc.Peer(&p), grpc.Trailer(&trailer))
 	took := time.Since(start)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,15 +127,26 @@ func (r *Run) call() {
 			r.r.Errors = append(r.r.Errors, m)
 		}
 	}
-	r.r.Calls = append(r.r.Calls, report.NewCall(start.Sub(r.began), took, status.Code(err), r.peerLocked(p.Addr)))
+	r.r.Calls = append(r.r.Calls, report.NewCall(start.Sub(r.began), took, status.Code(err), r.peerLocked(r.server(trailer, p.Addr))))
 }
 
-// peerLocked is the index of a peer, which is new at first.
-func (r *Run) peerLocked(addr net.Addr) int {
-	if addr == nil {
+// server is the address of the server: what it says of itself, else what was dialled, unless that is a proxy's. It is empty when neither is
+// known.
+func (r *Run) server(said metadata.MD, dialled net.Addr) string {
+	if v := said.Get(wire.ServedBy); len(v) > 0 {
+		return v[0]
+	}
+	if dialled == nil || r.r.Hidden {
+		return ""
+	}
+	return host(dialled)
+}
+
+// peerLocked is the index of a peer, which is new at first; -1 for the empty name.
+func (r *Run) peerLocked(name string) int {
+	if name == "" {
 		return -1
 	}
-	name := host(addr)
 	i, ok := r.peers[name]
 	if !ok {
 		i = len(r.r.Peers)

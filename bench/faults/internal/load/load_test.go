@@ -56,6 +56,13 @@ func to(addr string) Variant {
 	return Variant{Name: "test", Open: func(o Options) (*Target, error) { return dial("passthrough:///" + addr) }}
 }
 
+// behind is a variant that dials a proxy's address: its peer is what the server says of itself.
+func behind(addr string) Variant {
+	v := to(addr)
+	v.Hidden = true
+	return v
+}
+
 func options() Options {
 	return Options{Service: "backend", Namespace: "test", Rate: 200, Deadline: time.Second}
 }
@@ -142,6 +149,24 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestHiddenPeer: behind a proxy it is the servers who say who they are, and a call that nobody answered has no peer.
+func TestHiddenPeer(t *testing.T) {
+	addr, _, end := serve(t)
+	client := httptest.NewServer(Control(behind(addr)))
+	defer client.Close()
+	post(t, client.URL+"/start", options(), nil)
+	calls(t, client.URL, func(s State) bool { return s.OnPeer["127.0.0.1"] > 5 })
+	post(t, client.URL+"/streams?servers=1", nil, nil)
+	end()
+	calls(t, client.URL, func(s State) bool { return s.Failed > 5 })
+	var r report.Report
+	post(t, client.URL+"/stop", nil, &r)
+	lost := report.Calls(r.Calls).Where(func(c report.Call) bool { return c.Code() == codes.Unavailable && c.Peer() < 0 })
+	if len(lost) == 0 || len(r.On(lost, "127.0.0.1")) != len(lost) || !r.Hidden {
+		t.Errorf("%d calls without an answer, %d of them the server's; hidden: %v", len(lost), len(r.On(lost, "127.0.0.1")), r.Hidden)
+	}
+}
+
 func TestNothingRuns(t *testing.T) {
 	client := httptest.NewServer(Control(to("127.0.0.1:1")))
 	defer client.Close()
@@ -157,7 +182,7 @@ func TestNothingRuns(t *testing.T) {
 }
 
 func TestVariants(t *testing.T) {
-	for _, v := range Variants() {
+	for _, v := range append(Variants(), SidecarVariants()...) {
 		if got, err := Find(v.Name); err != nil || got.Name != v.Name {
 			t.Errorf("Find(%q) = %q, %v", v.Name, got.Name, err)
 		}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -58,20 +60,25 @@ func (r *Run) open() (*chat, error) {
 	ctx, cancel := context.WithCancel(r.life)
 	impatient := time.AfterFunc(5*time.Second, cancel)
 	defer impatient.Stop()
+	var header metadata.MD
 	s, err := r.target.Conn.NewStream(ctx, wire.ChatDesc, wire.Chat)
 	if err == nil {
-		_, err = s.Header()
+		header, err = s.Header()
 	}
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open a stream: %w", err)
 	}
-	p, ok := peer.FromContext(s.Context())
-	if !ok || p.Addr == nil {
+	var dialled net.Addr
+	if p, ok := peer.FromContext(s.Context()); ok {
+		dialled = p.Addr
+	}
+	server := r.server(header, dialled)
+	if server == "" {
 		cancel()
 		return nil, errors.New("open a stream: no peer")
 	}
-	return &chat{ClientStream: s, cancel: cancel, peer: host(p.Addr)}, nil
+	return &chat{ClientStream: s, cancel: cancel, peer: server}, nil
 }
 
 // keep talks on a stream until it ends, and notes how that went.

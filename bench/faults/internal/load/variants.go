@@ -20,6 +20,12 @@ type Variant struct {
 	Open func(Options) (*Target, error)
 	// Ours is held to the budgets.
 	Ours bool
+	// Hidden is for one that calls a name behind which a proxy chooses the pod: kube-proxy, or the sidecar.
+	Hidden bool
+	// Pinned is for one that stays on one pod.
+	Pinned bool
+	// Sidecar gives its pod the daemon, which stands in for the name that it calls.
+	Sidecar bool
 	// Interval is the time between two DNS questions, 0 for what does not ask or not regularly.
 	Interval time.Duration
 }
@@ -33,7 +39,7 @@ type Target struct {
 	Close func() error
 }
 
-// Variants are what is compared, in the order of the tables: what there is already, then ours.
+// Variants are what is compared for the library, in the order of the tables: what there is already, then ours.
 func Variants() []Variant {
 	return []Variant{
 		{Name: "grpc-go dns", Open: stock},
@@ -44,9 +50,27 @@ func Variants() []Variant {
 	}
 }
 
+// SidecarVariants are what is compared for the sidecar: one client that knows nothing, as it is and through the sidecar, and between them
+// the one that was told of a headless Service.
+func SidecarVariants() []Variant {
+	return []Variant{
+		{Name: "ClusterIP", Open: unchanged, Hidden: true, Pinned: true},
+		{Name: "grpc-go dns", Open: stock},
+		{Name: "sidecar", Open: unchanged, Hidden: true, Sidecar: true, Ours: true, Interval: 5 * time.Second},
+	}
+}
+
+// Through is the Service with a ClusterIP in front of the pods of a headless one. A sidecar takes its name over.
+func Through(service string) string { return service + "-vip" }
+
+// unchanged is grpc-go without a word about balancing.
+func unchanged(o Options) (*Target, error) {
+	return dial(fmt.Sprintf("%s:%d", Through(o.Service), Port), grpc.WithDefaultServiceConfig("{"+methods(o)+"}"))
+}
+
 // Find returns the variant with a name.
 func Find(name string) (Variant, error) {
-	for _, v := range Variants() {
+	for _, v := range append(Variants(), SidecarVariants()...) {
 		if v.Name == name {
 			return v, nil
 		}

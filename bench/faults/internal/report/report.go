@@ -58,6 +58,8 @@ func (s Stream) Broken() bool { return s.Ended > 0 && s.Code != codes.OK }
 // Report is one run of one client.
 type Report struct {
 	Variant string
+	// Hidden says that a proxy stands between the client and the servers: who would have answered a call that failed is not known then.
+	Hidden bool
 	// Began is the wall clock at the start of the run.
 	Began time.Time
 	// Peers are the servers' IP addresses, in the order in which they were first met.
@@ -123,9 +125,14 @@ func (cs Calls) Quantile(p float64) time.Duration {
 	return took[min(int(p*float64(len(took))), len(took)-1)]
 }
 
-// On is the calls on some peers.
+// On is the calls on some peers. Where peers are hidden, calls that failed without an answer are taken for theirs.
 func (r Report) On(cs Calls, peers ...string) Calls {
-	return cs.Where(func(c Call) bool { return c.Peer() >= 0 && slices.Contains(peers, r.Peers[c.Peer()]) })
+	return cs.Where(func(c Call) bool {
+		if c.Peer() < 0 {
+			return r.Hidden && c.Code() != codes.OK
+		}
+		return slices.Contains(peers, r.Peers[c.Peer()])
+	})
 }
 
 // InFlight counts the calls on some peers that were under way at some time between from and to.

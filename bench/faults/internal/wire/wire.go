@@ -15,6 +15,10 @@ const (
 	Chat = "/bench.faults.Faults/Chat"
 )
 
+// ServedBy is the metadata in which a server names the address at which it was reached: in the trailers of Call, which are there for a call
+// that fails at once as well, and in the header of Chat. A client behind a proxy has no other way to learn it.
+const ServedBy = "served-by"
+
 // Server answers both methods.
 type Server interface {
 	// Call returns what it was given.
