@@ -30,9 +30,9 @@ func (t Target) Resolver() Resolver {
 }
 
 // Balances reports whether a client that dials this target is known to spread its calls over the pods by itself, whatever kind of Service
-// it names: a control plane tells it to, or it knows the pods and names a policy that uses them all.
+// it names: a control plane tells it to, it knows the pods and names a policy that uses them all, or the refresher beside it does so.
 func (t Target) Balances() bool {
-	return t.Resolver() == ResolverXDS || t.Resolver() == ResolverPods && t.SpreadingPolicy()
+	return t.Sidecar || t.Resolver() == ResolverXDS || t.Resolver() == ResolverPods && t.SpreadingPolicy()
 }
 
 // SpreadingPolicy reports whether the policy seen beside the target uses every address that it is given. False also when none was seen:

@@ -45,18 +45,18 @@ type SidecarRoute struct {
 
 // SidecarAlias leads the names of one Service to a loopback address.
 type SidecarAlias struct {
-	IP      netip.Addr `json:"ip"`
-	Service Key        `json:"service"`
+	IP      string `json:"ip"`
+	Service Key    `json:"service"`
 }
 
 // Leads reports where the template's aliases lead the name of a Service; false when it resolves as everywhere.
-func (s *Sidecar) Leads(service Key) (netip.Addr, bool) {
+func (s *Sidecar) Leads(service Key) (ip string, ok bool) {
 	if s == nil {
-		return netip.Addr{}, false
+		return "", false
 	}
 	i := slices.IndexFunc(s.Aliases, func(a SidecarAlias) bool { return a.Service == service })
 	if i < 0 {
-		return netip.Addr{}, false
+		return "", false
 	}
 	return s.Aliases[i].IP, true
 }
@@ -76,13 +76,13 @@ func (s *Sidecar) To(service Key) []SidecarRoute {
 }
 
 // At returns the routes that listen on an address.
-func (s *Sidecar) At(ip netip.Addr) []SidecarRoute {
+func (s *Sidecar) At(ip string) []SidecarRoute {
 	if s == nil {
 		return nil
 	}
 	var out []SidecarRoute
 	for _, r := range s.Routes {
-		if r.Listen.Addr() == ip {
+		if r.Listen.Addr().String() == ip {
 			out = append(out, r)
 		}
 	}

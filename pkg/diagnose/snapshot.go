@@ -256,6 +256,10 @@ type Node struct {
 	Zone  string   `json:"zone,omitempty"`
 	IPs   []string `json:"ips,omitempty"`
 	CIDRs []string `json:"podCIDRs,omitempty"`
+	// Kubelet is the kubelet's version, "v1.36.3"; empty when it has another form.
+	Kubelet string `json:"kubelet,omitempty"`
+	// Unschedulable is true when no new pod may go there.
+	Unschedulable bool `json:"unschedulable,omitempty"`
 }
 
 // Workload is something that runs client code: a Deployment, StatefulSet, DaemonSet, CronJob, Job or a bare Pod.
@@ -265,6 +269,8 @@ type Workload struct {
 	Replicas int32    `json:"replicas"`
 	Mesh     Mesh     `json:"mesh,omitzero"` // as its pods have it; from the template when it has none
 	Targets  []Target `json:"targets,omitempty"`
+	// Sidecar is what the pod template has of an injected refresher; nil when it has nothing.
+	Sidecar *Sidecar `json:"sidecar,omitempty"`
 }
 
 // Ref returns the workload as kubectl takes it: "deploy/aggregator-app".
@@ -298,6 +304,8 @@ type Target struct {
 	Policy string `json:"policy,omitempty"`
 	// GRPC is true when the name or scheme of the target says that gRPC is spoken.
 	GRPC bool `json:"grpc,omitempty"`
+	// Sidecar is true when hostAliases of the pod lead the name to the injected refresher, not to the Service.
+	Sidecar bool `json:"sidecar,omitempty"`
 }
 
 // MayBeGRPC reports whether a gRPC client may dial this. Schemes of other protocols rule it out (postgres://, redis://); an http or

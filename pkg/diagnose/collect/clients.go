@@ -39,6 +39,7 @@ func (c *collector) readTargets() {
 	c.snap.Workloads.Value = nil
 	for i := range c.workloads {
 		w := &c.workloads[i]
+		w.Sidecar = w.tmpl.sidecar.resolve(x, w.Namespace)
 		w.Targets = c.targets(x, w, c.configs[w.Namespace])
 		c.snap.Workloads.Value = append(c.snap.Workloads.Value, w.Workload)
 	}
@@ -162,7 +163,9 @@ func (c *collector) targets(x *target.Index, w *rawWorkload, data map[string]map
 	var out []diagnose.Target
 	for _, spec := range w.tmpl.containers {
 		for _, f := range x.Find(w.Namespace, w.tmpl.resolve(spec, data)) {
+			_, led := w.Sidecar.Leads(diagnose.Key(f.Service))
 			out = append(out, diagnose.Target{
+				Sidecar:   led && f.Kind == target.KindService && !f.Rooted,
 				Container: spec.name, Source: f.Source, Name: f.Name, ConfigMap: f.ConfigMap, ConfigMapKey: f.Key,
 				PortName: f.PortName, Part: f.Part, Token: f.Token, Scheme: f.Scheme, Host: f.Host, Port: f.Port, Kind: f.Kind, Service: diagnose.Key(f.Service), Pod: diagnose.Key(f.Pod),
 				Policy: f.Policy, GRPC: f.GRPC,

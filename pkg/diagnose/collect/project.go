@@ -20,6 +20,9 @@ func keyOf(o *metav1.ObjectMeta) diagnose.Key {
 	return diagnose.Key{Namespace: o.Namespace, Name: o.Name}
 }
 
+// Service projects a Service as a run does: for those that come from a file.
+func Service(s *corev1.Service) diagnose.Service { return projectService(s) }
+
 func projectService(s *corev1.Service) diagnose.Service {
 	out := diagnose.Service{
 		Key: keyOf(&s.ObjectMeta), UID: string(s.UID), Created: s.CreationTimestamp.UTC(),
@@ -119,9 +122,16 @@ func isTrue(p *bool, unset bool) bool {
 	return *p
 }
 
+// kubeletVersion is the form of a kubelet's version; distributions put a suffix to it.
+var kubeletVersion = regexp.MustCompile(`^v[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}([-+][A-Za-z0-9.+-]{1,40})?$`)
+
 func projectNode(n *corev1.Node) diagnose.Node {
 	out := diagnose.Node{
 		Name: n.Name, Zone: cmp.Or(n.Labels[corev1.LabelTopologyZone], n.Labels[corev1.LabelFailureDomainBetaZone]), CIDRs: n.Spec.PodCIDRs,
+		Unschedulable: n.Spec.Unschedulable,
+	}
+	if v := n.Status.NodeInfo.KubeletVersion; kubeletVersion.MatchString(v) {
+		out.Kubelet = v
 	}
 	if len(out.CIDRs) == 0 && n.Spec.PodCIDR != "" {
 		out.CIDRs = []string{n.Spec.PodCIDR}

@@ -16,6 +16,7 @@ type template struct {
 	containers []containerSpec
 	aliases    []string
 	ownDNS     bool
+	sidecar    *rawSidecar
 }
 
 type containerSpec struct {
@@ -40,7 +41,7 @@ type mountedMap struct {
 }
 
 func newTemplate(meta *metav1.ObjectMeta, spec *corev1.PodSpec) template {
-	t := template{mesh: meshOfTemplate(meta, spec)}
+	t := template{mesh: meshOfTemplate(meta, spec), sidecar: sidecarOf(meta, spec)}
 	for _, a := range spec.HostAliases {
 		t.aliases = append(t.aliases, a.Hostnames...)
 	}
@@ -56,7 +57,7 @@ func newTemplate(meta *metav1.ObjectMeta, spec *corev1.PodSpec) template {
 	volumes := configMapVolumes(spec)
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
-			if !slices.Contains(meshProxies, list[i].Name) {
+			if !slices.Contains(meshProxies, list[i].Name) && !isRefresher(&list[i]) {
 				t.containers = append(t.containers, newContainerSpec(&list[i], volumes))
 			}
 		}

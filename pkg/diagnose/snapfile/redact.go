@@ -37,7 +37,7 @@ var rules = map[string]rule{
 	"ServicePort.Protocol": asIs, "SlicePort.Protocol": asIs, "ContainerPort.Protocol": asIs, "Slice.AddressType": asIs,
 	"Pod.UID": asUID, "Pod.DNSPolicy": asIs, "Pod.Phase": asIs, "Pod.Trouble": asIs,
 	"Owner.Kind": asKind, "Workload.Kind": asKind,
-	"Container.Hints": asIs, "Probe.Kind": asIs, "Mesh.Kind": asIs, "Mesh.Mode": asIs,
+	"Node.Kubelet": asIs, "Container.Hints": asIs, "Probe.Kind": asIs, "Mesh.Kind": asIs, "Mesh.Mode": asIs,
 	"Target.Source": asIs, "Target.Kind": asIs,
 	"DNSAnswer.Type": asIs, "DNSAnswer.Rcode": asIs, "DNSAnswer.Transport": asIs, "DNSAnswer.Error": asText,
 	"PortProbe.Proto": asIs, "PortProbe.Health": asIs, "PortProbe.Evidence": asText, "PortProbe.Error": asText,

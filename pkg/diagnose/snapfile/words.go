@@ -19,7 +19,7 @@ var generic = set(
 	"metrics prometheus mysql postgres postgresql pgsql redis mongo mongodb amqp kafka memcached ldap smtp ssh ws wss nats cql zookeeper",
 	"address addresses addr host hostname port target url uri endpoint name env config",
 	"round robin pick first least request weighted ring hash random",
-	"istio linkerd proxy init sidecar",
+	"istio linkerd proxy init sidecar grpclb refresher",
 	"default kube system coredns", // given by Kubernetes, not by an owner
 )
 
