@@ -4,6 +4,7 @@ package graph
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -161,7 +162,7 @@ func read(page io.Reader) (sample, error) {
 	return s, lines.Err()
 }
 
-// compare returns a row for each pod that is in both, sorted by name.
+// compare returns a row for each pod that is in both, the busiest first.
 func compare(before, after []sample) []row {
 	var out []row
 	for _, b := range before {
@@ -181,7 +182,7 @@ func compare(before, after []sample) []row {
 		}
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b row) int { return strings.Compare(a.pod, b.pod) })
+	slices.SortFunc(out, func(a, b row) int { return cmp.Or(cmp.Compare(b.votes, a.votes), strings.Compare(a.pod, b.pod)) })
 	return out
 }
 
