@@ -21,6 +21,7 @@ type Strategy string
 // The strategies that this build implements.
 const (
 	StrategyHeadless Strategy = "headless" // a second, headless Service and round_robin in the clients
+	StrategySidecar  Strategy = "sidecar"  // the refresher beside each client, which balances its calls
 	StrategyMesh     Strategy = "mesh"     // put the clients into Linkerd or Istio, dial the ClusterIP
 	StrategyMaxAge   Strategy = "max-age"  // servers close connections after a while, so that clients look again
 )

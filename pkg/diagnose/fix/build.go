@@ -12,7 +12,7 @@ import (
 
 // Strategies lists the strategies of this build, recommended first.
 func Strategies() []diagnose.Strategy {
-	return []diagnose.Strategy{diagnose.StrategyHeadless, diagnose.StrategyMesh, diagnose.StrategyMaxAge}
+	return []diagnose.Strategy{diagnose.StrategyHeadless, diagnose.StrategySidecar, diagnose.StrategyMesh, diagnose.StrategyMaxAge}
 }
 
 // Build makes the plan of a strategy for the Service of v. The error is a *Refusal when the strategy does not fit.
@@ -22,6 +22,8 @@ func Build(v *diagnose.View, strategy diagnose.Strategy, o Options) (Plan, error
 	switch strategy {
 	case diagnose.StrategyHeadless:
 		steps = b.headless
+	case diagnose.StrategySidecar:
+		steps = b.sidecar
 	case diagnose.StrategyMesh:
 		steps = b.mesh
 	case diagnose.StrategyMaxAge:

@@ -187,6 +187,8 @@ func TestGoldens(t *testing.T) {
 		"mesh-offline":     {[]func(*diagnose.Snapshot){meshed}, diagnose.StrategyMesh, fix.Options{}},
 		"mesh-live":        {nil, diagnose.StrategyMesh, fix.Options{Mesh: "istio", Workload: here}},
 		"max-age":          {nil, diagnose.StrategyMaxAge, fix.Options{}},
+		"sidecar-offline":  {nil, diagnose.StrategySidecar, fix.Options{}},
+		"sidecar-live":     {nil, diagnose.StrategySidecar, fix.Options{Workload: here, Image: "registry.example/refresher:1"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -303,7 +305,7 @@ func TestRefusals(t *testing.T) {
 		o    fix.Options
 		code string
 	}{
-		{"no such strategy", nil, "sidecar", fix.Options{}, fix.CodeUnknownStrategy},
+		{"no such strategy", nil, "xds", fix.Options{}, fix.CodeUnknownStrategy},
 		{"http", service(func(s *diagnose.Service) { s.Ports[0].AppProtocol = "http" }), diagnose.StrategyMaxAge, fix.Options{}, fix.CodeNotGRPC},
 		{"external", service(func(s *diagnose.Service) { s.Type = "ExternalName" }), diagnose.StrategyHeadless, fix.Options{}, fix.CodeExternalName},
 		{"udp", service(func(s *diagnose.Service) { s.Ports[0].Protocol = "UDP" }), diagnose.StrategyHeadless, fix.Options{}, fix.CodeNoTCPPort},

@@ -11,6 +11,8 @@ import (
 type Options struct {
 	// Name is the headless twin's name; empty means NAME-headless.
 	Name string
+	// Image is the sidecar's for StrategySidecar; empty means DefaultImage.
+	Image string
 	// Mesh is linkerd or istio for StrategyMesh; empty takes the mesh that was seen in the snapshot.
 	Mesh string
 	// MaxAge and Grace are the server's connection age and the time that calls get to finish; zero means 5 minutes and
@@ -89,6 +91,7 @@ const (
 	CodeExternalName    = "external-name" // no pods behind it in this cluster
 	CodeNoSelector      = "no-selector"   // endpoints are made by hand
 	CodeNoTCPPort       = "no-tcp-port"
+	CodeNotTCP          = "not-tcp"      // a port that no sidecar can listen on
 	CodePortsDiffer     = "ports-differ" // one port, several numbers over the pods
 	CodePortUnknown     = "port-unknown" // a named target port that no pod resolves
 	CodeNameTaken       = "name-taken"   // another object has the twin's name

@@ -34,6 +34,11 @@ func (b *builder) ports() ([]podPort, error) {
 	if len(candidates) == 0 {
 		candidates = b.v.Service.Ports
 	}
+	return b.numbersOf(candidates)
+}
+
+// numbersOf gives TCP ports the number on which the pods serve them.
+func (b *builder) numbersOf(candidates []diagnose.ServicePort) ([]podPort, error) {
 	var out []podPort
 	for _, p := range candidates {
 		if !tcp(p) {

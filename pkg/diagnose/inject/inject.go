@@ -72,6 +72,7 @@ type Injection struct {
 	rewrites   []rewrite
 	annotation string
 	defaultTo  string // the container that kubectl takes for logs and exec; empty leaves that alone
+	fixed      *record
 }
 
 // record is the value of the annotation: what was put in, for taking it out.
@@ -218,9 +219,50 @@ func (r record) list() string {
 	return "containers"
 }
 
+// For returns the injection with the record as it is for an object: for a part of that object, which tells less of what was there before.
+func (in *Injection) For(obj map[string]any) (*Injection, error) {
+	without, _, err := Remove(obj)
+	if err != nil {
+		return nil, err
+	}
+	path := templatePath(textAt(obj, "kind"))
+	if path == nil {
+		return nil, fmt.Errorf("a %s has no pod template", textAt(obj, "kind"))
+	}
+	out := *in
+	r := in.recordFor(without, path)
+	out.fixed = &r
+	return &out, nil
+}
+
+// recordFor notes which keys an object lacks that the injection makes.
+func (in *Injection) recordFor(root map[string]any, path []any) record {
+	if in.fixed != nil {
+		return *in.fixed
+	}
+	r := in.record
+	r.Made = nil
+	annotations, podSpec := mapAt(root, below(path, "metadata", "annotations")...), mapAt(root, below(path, "spec")...)
+	for _, k := range []struct {
+		in   map[string]any
+		key  string
+		need bool
+	}{
+		{mapAt(root, path...), "metadata", true}, {mapAt(root, below(path, "metadata")...), "annotations", true},
+		{podSpec, "hostAliases", len(in.aliases) > 0}, {podSpec, r.list(), true},
+	} {
+		if _, has := k.in[k.key]; !has && k.need {
+			r.Made = append(r.Made, k.key)
+		}
+	}
+	_, has := annotations[defaultContainer]
+	r.Default = in.defaultTo != "" && !has
+	return r
+}
+
 // steps are what turns an object without an injection into one with it. path leads to the pod template.
 func (in *Injection) steps(root map[string]any, path []any) ([]op, error) {
-	r := in.record
+	r := in.recordFor(root, path)
 	spec := below(path, "spec")
 	var out []op
 	for _, w := range r.Rewrites { // first: where the containers stand changes below
@@ -230,34 +272,20 @@ func (in *Injection) steps(root map[string]any, path []any) ([]op, error) {
 		}
 		out = append(out, op{do: replace, path: p, old: w.Was, now: w.Now})
 	}
-	metadata, annotations := mapAt(root, below(path, "metadata")...), mapAt(root, below(path, "metadata", "annotations")...)
+	lacks := func(m map[string]any, key string) bool { _, has := m[key]; return !has }
 	podSpec := mapAt(root, spec...)
-	r.Made = nil
-	for _, k := range []struct {
-		in   map[string]any
-		key  string
-		need bool
-	}{
-		{mapAt(root, path...), "metadata", true}, {metadata, "annotations", true},
-		{podSpec, "hostAliases", len(in.aliases) > 0}, {podSpec, r.list(), true},
-	} {
-		if _, has := k.in[k.key]; !has && k.need {
-			r.Made = append(r.Made, k.key)
-		}
-	}
-	out = append(out, addTo(spec, r.list(), r.made(r.list()), []any{in.container})...)
+	out = append(out, addTo(spec, r.list(), lacks(podSpec, r.list()), []any{in.container})...)
 	if len(in.aliases) > 0 {
-		out = append(out, addTo(spec, "hostAliases", r.made("hostAliases"), in.aliases)...)
+		out = append(out, addTo(spec, "hostAliases", lacks(podSpec, "hostAliases"), in.aliases)...)
 	}
 	notes := object{{diagnose.InjectedAnnotation, r.text()}}
-	if _, has := annotations[defaultContainer]; in.defaultTo != "" && !has {
-		r.Default = true
-		notes = object{{diagnose.InjectedAnnotation, r.text()}, {defaultContainer, in.defaultTo}}
+	if r.Default {
+		notes = append(notes, field{defaultContainer, in.defaultTo})
 	}
 	switch {
-	case r.made("metadata"):
+	case lacks(mapAt(root, path...), "metadata"):
 		return append(out, op{do: addKey, path: path, key: "metadata", val: object{{"annotations", notes}}}), nil
-	case r.made("annotations"):
+	case lacks(mapAt(root, below(path, "metadata")...), "annotations"):
 		return append(out, op{do: addKey, path: below(path, "metadata"), key: "annotations", val: notes}), nil
 	}
 	for _, f := range slices.Backward(notes) {
