@@ -100,7 +100,7 @@ func bare(p policy.Policy) func(testing.TB, int) pair {
 		nodes := make([]*policy.Node, n)
 		candidates := make([]policy.Candidate, n)
 		for i := range nodes {
-			nodes[i] = policy.NewNode(policy.DefaultNodeConfig())
+			nodes[i] = policy.NewNodeAmong(policy.DefaultNodeConfig(), n)
 			candidates[i].Node = nodes[i]
 			now := policy.Now()
 			nodes[i].Begin(now)

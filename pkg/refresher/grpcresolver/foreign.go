@@ -38,7 +38,7 @@ func (f *foreign) snapshot(endpoints []resolver.Endpoint) *snapshot {
 		m := f.known[key]
 		if m == nil {
 			f.last++
-			m = &member{hub: f.hub, id: f.last, node: policy.NewNode(f.hub.nodes), since: time.Now(), ep: parsed(e.Addresses)}
+			m = &member{hub: f.hub, id: f.last, node: policy.NewNodeAmong(f.hub.nodes, len(endpoints)), since: time.Now(), ep: parsed(e.Addresses)}
 		}
 		m.addrs = e.Addresses // of this goroutine alone, here
 		known[key] = m

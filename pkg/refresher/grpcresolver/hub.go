@@ -245,7 +245,11 @@ func (h *hub) snapLocked(in []*reconcile.Member) {
 			m = h.members[next]
 			next++
 		}
-		m = h.newestLocked(m, in[i])
+		if m == nil {
+			m = h.newMember(in[i], len(in))
+		} else {
+			h.renewLocked(m, in[i])
+		}
 		members = append(members, m)
 		snap.add(m)
 	}
@@ -265,20 +269,22 @@ func run(a, b []*reconcile.Member) int {
 	return n
 }
 
-// newestLocked gives a member, nil for a new one, its newest form.
-func (h *hub) newestLocked(m *member, in *reconcile.Member) *member {
-	if m == nil {
-		m = &member{hub: h, id: in.ID, node: policy.NewNode(h.nodes), since: in.Since, changed: in.Changed, ep: in.Endpoint, addrs: addresses(in.Endpoint)}
-		m.held = in.Standing == reconcile.Held
-		return m
+// newMember makes one of so many members.
+func (h *hub) newMember(in *reconcile.Member, among int) *member {
+	return &member{
+		hub: h, id: in.ID, node: policy.NewNodeAmong(h.nodes, among), since: in.Since, changed: in.Changed,
+		ep: in.Endpoint, addrs: addresses(in.Endpoint), held: in.Standing == reconcile.Held,
 	}
+}
+
+// renewLocked gives a member its newest form.
+func (h *hub) renewLocked(m *member, in *reconcile.Member) {
 	h.connected -= m.connected()
 	if !m.ep.Equal(in.Endpoint) {
 		m.ep, m.addrs = in.Endpoint, addresses(in.Endpoint)
 	}
 	m.held = in.Standing == reconcile.Held
 	h.connected += m.connected()
-	return m
 }
 
 // forgetLocked says that the guard knows m no more.

@@ -9,7 +9,7 @@ func high(w uint64) float32           { return math.Float32frombits(uint32(w >> 
 
 // decay is what is left of a value after so many ticks.
 func (n *Node) decay(ticks uint32) float32 {
-	return pow2neg(float32(ticks) * rateOf(n.tuning.Load()))
+	return pow2neg(float32(ticks) * rateOf(n.pace.Load()))
 }
 
 // sample takes a latency in. The rule is that of Finagle's peak EWMA: a latency
@@ -89,6 +89,7 @@ func (n *Node) blame(t uint32) {
 			score = high(w) * n.decay(since(t, uint32(w)))
 		}
 		if n.fault.CompareAndSwap(w, pack(min(score+1, mostFaults), t)) {
+			n.notable()
 			return
 		}
 	}
@@ -116,25 +117,42 @@ func (n *Node) faults(w uint64, t uint32) float32 {
 // only from that beginning on. An endpoint that stopped answering would otherwise
 // look better the longer it is silent.
 func (n *Node) load(now Nanos, scale float32) (latency, factor float32) {
-	w := n.latency.Load()
+	w, turned, pace := n.latency.Load(), n.turned.Load(), n.pace.Load()
 	t := ticks(now)
-	young, older := n.busy(now)
+	young, older := max(openOf(n.calls.Load()), 0), int32(0)
+	if turned != inUse(now) {
+		young, older = n.busy(now, turned)
+	}
 	if w != 0 {
 		from := uint32(w)
 		if young > 0 {
-			from += since(n.begun.Load(), from)
+			from += since(begunAt(pace, t), from)
 		}
-		latency = high(w) * n.decay(since(t, from))
+		latency = high(w) * pow2neg(float32(since(t, from))*rateOf(pace))
 	}
-	return latency, n.requests(young, older, scale, t)
+	factor = float32(young)*scale + 1
+	if turned&more != 0 || older > 0 {
+		factor = n.burden(factor, older, t)
+	}
+	return latency, factor
 }
 
 // requests is the load in calls: those in flight and the one to come, per
-// weight, and what failures make of it. Long streams count little, and in all at
-// most as much again: a hundred idle streams on each old endpoint would
-// otherwise send every other call to a new one.
-func (n *Node) requests(young, older int32, scale float32, t uint32) float32 {
-	r := float32(young)*scale + 1
+// weight, and what failures make of it. Here long streams count in full.
+func (n *Node) requests(now Nanos, scale float32) float32 {
+	turned := n.turned.Load()
+	young, older := n.busy(now, turned)
+	r := float32(young+older)*scale + 1
+	if turned&more != 0 {
+		r = n.burden(r, 0, ticks(now))
+	}
+	return r
+}
+
+// burden adds to a load r in calls what is rare. Long streams count little, and in
+// all at most as much again: a hundred idle streams on each old endpoint would
+// otherwise send every other call to a new one. And failures multiply it.
+func (n *Node) burden(r float32, older int32, t uint32) float32 {
 	if older > 0 {
 		const many = 64
 		r += r * float32(min(older, many)) * (1.0 / many)

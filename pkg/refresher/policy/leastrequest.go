@@ -81,7 +81,5 @@ func (p *leastPicker) Pick(now Nanos) int {
 }
 
 func (p *leastPicker) requests(i int, now Nanos) float32 {
-	n := p.nodes[i]
-	young, older := n.busy(now)
-	return n.requests(young+older, 0, p.draw.scaleOf(i), ticks(now))
+	return p.nodes[i].requests(now, p.draw.scaleOf(i))
 }

@@ -45,40 +45,58 @@ func notAllowed(field string, value any, allowed string) error {
 // the set. Its methods may be called by several goroutines at once; none blocks
 // or allocates.
 //
-// What a pick and a call that ends well touch fills one cache line, in an
-// allocation of its own size class, so that two Nodes share none; the rest lies
-// elsewhere, so that the lines of 10,000 Nodes lie side by side.
+// What a pick and a call that ends well touch fills half a cache line; the rest
+// lies elsewhere. Picks are random, so that what they touch of 10,000 Nodes has to
+// fit into a core's own cache.
 type Node struct {
-	slots      [2]atomic.Uint64 // calls by generation: see inflight.go
-	generation atomic.Uint32    // the latest
-	older      atomic.Int32     // calls in flight that are older
-	ended      atomic.Uint64    // calls that ended and are in no slot
-	latency    atomic.Uint64    // float32 of ns, and the tick it is of; 0 before the first
-	fault      atomic.Uint64    // float32 of the failure score, and the tick it is of; 0 is healthy
-	begun      atomic.Uint32    // about when a call began last, in ticks
-	tuning     atomic.Uint32    // see tune
+	calls   atomic.Uint64 // see inflight.go
+	latency atomic.Uint64 // float32 of ns, and the tick it is of; 0 before the first
+	turned  atomic.Uint32 // see inflight.go
+	pace    atomic.Uint32 // see pace
 	*seldom
 }
 
-// seldom is what only calls that end badly touch.
+// seldom is what picks and calls that end well hardly touch.
 type seldom struct {
+	fault   atomic.Uint64               // float32 of the failure score, and the tick it is of; 0 is healthy
+	older   atomic.Int32                // calls in flight that are in no place of calls
+	limits  atomic.Uint32               // ConsecutiveFailures, ConsecutiveTimeouts << 16
+	ended   atomic.Uint64               // calls that ended and are not in calls
+	long    atomic.Int64                // NodeConfig.LongCall
 	other   [outcomes - 1]atomic.Uint64 // counts of Failed and those after it
 	failing atomic.Int64                // Nanos at which the first call of the row of failures began
 	silent  atomic.Int64                // the same of the row of time-outs
 	dead    atomic.Int64                // EjectConfig.SilentFor
-	limits  atomic.Uint32               // ConsecutiveFailures, ConsecutiveTimeouts << 16
 	streak  atomic.Uint32               // see streak.go
-	turning atomic.Int32                // goroutines that move calls from slots to the older ones now
+	turning atomic.Int32                // goroutines that move what is in calls now
 	turns   atomic.Uint32               // how often that was done
 }
 
 // NewNode returns the Node of an endpoint about which nothing is known. It does
 // not validate cfg; zero fields take their defaults.
-func NewNode(cfg NodeConfig) *Node {
-	n := &Node{seldom: new(seldom)}
+func NewNode(cfg NodeConfig) *Node { return NewNodeAmong(cfg, 1) }
+
+// NewNodeAmong is NewNode for one of about so many endpoints. Few of them have a
+// cache line each, so that cores that call different ones do not get in each
+// other's way; among many that is rare, and that they take little room counts
+// for more.
+func NewNodeAmong(cfg NodeConfig, endpoints int) *Node {
+	const many = 256
+	var n *Node
+	if endpoints < many {
+		n = &new([cacheLine / nodeSize]Node)[0]
+	} else {
+		n = new(Node)
+	}
+	n.seldom = new(seldom)
 	n.Configure(cfg)
 	return n
 }
+
+const (
+	cacheLine = 64
+	nodeSize  = 32
+)
 
 // Configure changes what the Node learns by from now on; what it learned stays.
 // Zero durations take their defaults.
@@ -90,23 +108,28 @@ func (n *Node) Configure(cfg NodeConfig) {
 	if cfg.LongCall <= 0 {
 		cfg.LongCall = def.LongCall
 	}
-	n.tuning.Store(tune(cfg.Decay, cfg.LongCall))
+	n.long.Store(int64(cfg.LongCall))
+	for rate := paceOf(cfg.Decay); ; {
+		if w := n.pace.Load(); n.pace.CompareAndSwap(w, rate|w&begunMask) {
+			break
+		}
+	}
 	n.limits.Store(uint32(clampStreak(cfg.Eject.ConsecutiveFailures)) | uint32(clampStreak(cfg.Eject.ConsecutiveTimeouts))<<16)
 	n.dead.Store(int64(cfg.Eject.SilentFor))
 }
 
-// tune packs the rate of decay and LongCall into a word: the upper half of a
-// float32, which is 0.4% exact, and units of 2^26 ns, 67 ms, rounded up.
-func tune(decay, long time.Duration) uint32 {
-	const units = 1<<16 - 1
-	l := min((int64(long)+1<<longBits-1)>>longBits, units)
-	return math.Float32bits(rate(decay))&^units | uint32(l)
-}
+// The word in Node.pace holds the rate of decay, the upper half of a float32,
+// which is 0.4% exact; and about when a call began last, the lowest 16 bits of a
+// tick. They tell moments within some two minutes: who asks knows that a call
+// began within seconds.
+const begunMask = 1<<16 - 1
 
-const longBits = 26
+func paceOf(decay time.Duration) uint32 { return math.Float32bits(rate(decay)) &^ begunMask }
+func rateOf(pace uint32) float32        { return math.Float32frombits(pace &^ begunMask) }
 
-func rateOf(tuning uint32) float32 { return math.Float32frombits(tuning &^ 0xffff) }
-func longCall(tuning uint32) Nanos { return Nanos(tuning&0xffff) << longBits }
+// begunAt is the tick in the word as of tick t, but not later than that: the
+// goroutines do not report in the order in which they read the clock.
+func begunAt(pace, t uint32) uint32 { return t - uint32(max(int16(uint16(t)-uint16(pace)), 0)) }
 
 // Begin says that a call began.
 func (n *Node) Begin(now Nanos) {
@@ -114,8 +137,8 @@ func (n *Node) Begin(now Nanos) {
 	// A rough moment is enough, and 15 writes a second are cheaper than one per
 	// call.
 	const often = 16
-	if t := ticks(now); t-n.begun.Load() >= often {
-		n.begun.Store(t)
+	if w, t := n.pace.Load(), uint16(ticks(now)); t-uint16(w) >= often {
+		n.pace.CompareAndSwap(w, w&^begunMask|uint32(t)) // lost against another begin: that one counts
 	}
 }
 
@@ -128,12 +151,14 @@ func (n *Node) End(start, now Nanos, o Outcome) (trip bool) {
 	if o != Success {
 		return n.endedBadly(start, now, o)
 	}
-	if took := now - start; took <= longCall(n.tuning.Load()) {
+	// Most calls are shorter than any LongCall that can be used.
+	const short = Nanos(50 * time.Millisecond)
+	if took := now - start; took <= short || took <= Nanos(n.long.Load()) {
 		n.sample(took, ticks(now))
 	}
 	// A load is free where a store would take the cache line from others. Without
 	// a failure score there is no row of failures either.
-	if n.fault.Load() != 0 {
+	if n.turned.Load()&more != 0 && n.fault.Load() != 0 {
 		n.absolve(start, now)
 	}
 	return false
@@ -150,7 +175,7 @@ func (n *Node) endedBadly(start, now Nanos, o Outcome) (trip bool) {
 	}
 	t := ticks(now)
 	took := now - start
-	if o != TimedOut && took > longCall(n.tuning.Load()) {
+	if o != TimedOut && took > Nanos(n.long.Load()) {
 		took = 0 // a stream broke: its age is no latency
 	}
 	n.raise(took, t, o == TimedOut)

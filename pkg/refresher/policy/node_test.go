@@ -20,18 +20,26 @@ func call(n *Node, start Nanos, took time.Duration, o Outcome) (trip bool) {
 	return n.End(start, start.Add(took), o)
 }
 
-func TestNodeFillsOneCacheLine(t *testing.T) {
-	if size := unsafe.Sizeof(Node{}); size != 64 {
-		t.Errorf("a Node has %d bytes, a cache line 64", size)
+func TestNodeLiesInOneCacheLine(t *testing.T) {
+	if size := unsafe.Sizeof(Node{}); size != nodeSize {
+		t.Errorf("a Node has %d bytes", size)
 	}
-	nodes := make([]*Node, 100) // on the heap, where Nodes live
-	for i := range nodes {
-		nodes[i] = NewNode(DefaultNodeConfig())
-		if at := uintptr(unsafe.Pointer(nodes[i])); at%64 != 0 {
-			t.Fatalf("a Node lies at %#x, across two cache lines", at)
+	for _, among := range []int{1, 255, 256, 10_000} {
+		nodes := make([]*Node, 1000) // on the heap, where Nodes live
+		lines := map[uintptr]int{}
+		for i := range nodes {
+			nodes[i] = NewNodeAmong(DefaultNodeConfig(), among)
+			at := uintptr(unsafe.Pointer(nodes[i]))
+			if at/cacheLine != (at+nodeSize-1)/cacheLine {
+				t.Fatalf("a Node lies at %#x, across two cache lines", at)
+			}
+			lines[at/cacheLine]++
 		}
+		if among < 256 && len(lines) != len(nodes) || among >= 256 && len(lines) > len(nodes)*3/4 {
+			t.Errorf("among %d: %d Nodes lie in %d cache lines", among, len(nodes), len(lines))
+		}
+		runtime.KeepAlive(nodes)
 	}
-	runtime.KeepAlive(nodes)
 	if size := unsafe.Sizeof(seldom{}); size > 128 {
 		t.Errorf("the rest has %d bytes", size)
 	}
@@ -190,7 +198,7 @@ func TestGenerations(t *testing.T) {
 	n := NewNode(DefaultNodeConfig())
 	check := func(at Nanos, young, older int32) {
 		t.Helper()
-		y, o := n.busy(at)
+		y, o := n.busy(at, n.turned.Load())
 		if y != young || o != older {
 			t.Errorf("in generation %d: %d young and %d older, want %d and %d", at/g, y, o, young, older)
 		}
@@ -227,20 +235,119 @@ func TestSlotChangesHandsInBetween(t *testing.T) {
 	const g = Nanos(1) << generationBits
 	n := NewNode(DefaultNodeConfig())
 	n.Begin(10 * g)
-	n.Begin(12 * g)               // the slot is the twelfth's now
-	n.slots[0].Add(oneEnded)      // the end of the first call, which found the tenth's
-	n.slots[0].Add(1)             // a call of the tenth that wakes up only now
-	n.End(10*g, 12*g+1, Success)  // and ends as it should
-	n.End(12*g, 12*g+10, Success) // the second
+	n.Begin(12 * g)                 // the slot is the twelfth's now
+	n.calls.Add(oneEnded - one(10)) // the end of the first call, which found the tenth's
+	n.calls.Add(one(10))            // a call of the tenth that wakes up only now
+	n.End(10*g, 12*g+1, Success)    // and ends as it should
+	n.End(12*g, 12*g+10, Success)   // the second
 	if s := n.Stats(); s.InFlight != 0 || s.Started != 3 {
 		t.Errorf("the sum: %+v", s)
 	}
-	if y, o := n.busy(12*g + 20); y != 0 || o != 0 {
+	if y, o := n.busy(12*g+20, n.turned.Load()); y != 0 || o != 0 {
 		t.Errorf("%d young, %d older", y, o)
 	}
 	call(n, 14*g, 1, Success)
-	if y, o := n.busy(14*g + 20); y != 0 || o != 0 {
+	if y, o := n.busy(14*g+20, n.turned.Load()); y != 0 || o != 0 {
 		t.Errorf("a turn later: %d young, %d older", y, o)
+	}
+}
+
+// The word of calls is taken apart as it was put together, below zero too.
+func TestPlaces(t *testing.T) {
+	const most = 1<<(placeBits-1) - 1
+	for _, its := range []int32{0, 1, -1, 7, most, -most} {
+		for _, others := range []int32{0, 1, -1, 9, most - 7, 7 - most} {
+			if sum := its + others; sum > most || sum < -most {
+				continue
+			}
+			for _, ended := range []uint64{0, 1, 1 << 20, 1<<22 - 1} {
+				for g := range uint32(2) {
+					w := uint64(its)*one(g) + uint64(others)*one(g+1) + ended*oneEnded
+					a, b, e := places(w, g)
+					if a != its || b != others || e != ended || openOf(w) != its+others {
+						t.Fatalf("%d, %d, %d came back as %d, %d, %d, the sum as %d", its, others, ended, a, b, e, openOf(w))
+					}
+					if a, b, e := places(joint(others, g), g); a != 0 || b != others || e != 0 {
+						t.Fatalf("%d others came back as %d, %d, %d", others, a, b, e)
+					}
+				}
+			}
+		}
+	}
+}
+
+// An endpoint may have more calls in a generation than the word of calls can
+// count.
+func TestManyCallsInOneGeneration(t *testing.T) {
+	const early, workers, each = 100, 8, 5000
+	n := NewNode(DefaultNodeConfig())
+	n.Begin(second)
+	n.calls.Add(manyEnded - early*oneEnded)
+	before := n.Stats()
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range each {
+				call(n, second, time.Millisecond, Success)
+			}
+		})
+	}
+	wg.Wait()
+	after := n.Stats()
+	if got := after.Succeeded - before.Succeeded; got != workers*each || after.InFlight != 1 {
+		t.Errorf("%d of %d calls were counted, %d are in flight", got, workers*each, after.InFlight)
+	}
+	if n.ended.Load() == 0 {
+		t.Error("nothing was moved")
+	}
+}
+
+// While a call is in flight a latency falls from its beginning on, however long
+// nobody called before: only the lowest bits of that moment are kept.
+func TestLatencyFallsFromTheBeginning(t *testing.T) {
+	for gap := 70 * time.Millisecond; gap < 15*time.Minute; gap += 7 * time.Second {
+		n := NewNode(DefaultNodeConfig())
+		n.sample(Nanos(time.Second), ticks(second))
+		began := second.Add(gap)
+		n.Begin(began)
+		for _, age := range []time.Duration{-10 * time.Millisecond, 0, time.Second, 4 * time.Second} {
+			want := math.Exp(-max(age, 0).Seconds()/10) * 1e9
+			if got, _ := n.load(began.Add(age), 1); float64(got) < want*0.98 || float64(got) > want*1.02 {
+				t.Fatalf("called again after %v, as of %v later: %.4g ns, want %.4g", gap, age, got, want)
+			}
+		}
+	}
+}
+
+// A node that had long calls or failures is read in full, and not for ever.
+func TestNotable(t *testing.T) {
+	const g = Nanos(1) << generationBits
+	noted := func(n *Node) bool { return n.turned.Load()&more != 0 }
+	n := NewNode(DefaultNodeConfig())
+	n.Begin(10 * g)
+	call(n, 12*g, 1, Success)
+	if !noted(n) {
+		t.Error("a long call is not noted")
+	}
+	n.End(10*g, 12*g, Success)
+	call(n, 13*g, 1, Success)
+	if noted(n) {
+		t.Error("a long call that ended is noted in the next generation")
+	}
+	call(n, 13*g, 1, Failed)
+	if !noted(n) {
+		t.Error("a failure is not noted")
+	}
+	for range 10 {
+		call(n, 13*g+1, 1, Success)
+	}
+	call(n, 14*g, 1, Success)
+	if noted(n) {
+		t.Error("a failure that is forgiven is noted in the next generation")
+	}
+	n.reset(ticks(14 * g))
+	if !noted(n) {
+		t.Error("a probation is not noted")
 	}
 }
 

@@ -78,4 +78,5 @@ func (n *Node) reset(t uint32) {
 	n.streak.Store(probation)
 	// A success that finds no failure score does not look at the row.
 	n.fault.CompareAndSwap(0, pack(faultHealed, t))
+	n.notable()
 }
