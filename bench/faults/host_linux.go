@@ -15,21 +15,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signalPod sends a signal to the server's process of a pod, which the machine sees as any other.
-func signalPod(uid string, s unix.Signal) error {
-	pid, err := findPod(uid)
+// signalPod sends a signal to a program's process in a pod, which the machine sees as any other.
+func signalPod(uid, program string, s unix.Signal) error {
+	pid, err := findPod(uid, program)
 	if err != nil {
 		return err
 	}
 	return unix.Kill(pid, s)
 }
 
-func stopPod(uid string) error { return signalPod(uid, unix.SIGSTOP) }
-func contPod(uid string) error { return signalPod(uid, unix.SIGCONT) }
-func killPod(uid string) error { return signalPod(uid, unix.SIGKILL) }
+func stopPod(uid string) error { return signalPod(uid, "faults", unix.SIGSTOP) }
+func contPod(uid string) error { return signalPod(uid, "faults", unix.SIGCONT) }
+func killPod(uid string) error { return signalPod(uid, "faults", unix.SIGKILL) }
+
+// killSidecar kills the daemon in a client's pod. The kernel knows a program by the first 15 letters of its name.
+func killSidecar(uid string) error { return signalPod(uid, "grpclb-refreshe", unix.SIGKILL) }
 
 // findPod looks for the process by its control group, which has the pod's UID in its name whichever driver made it.
-func findPod(uid string) (int, error) {
+func findPod(uid, program string) (int, error) {
 	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
 		return 0, err
@@ -40,12 +43,12 @@ func findPod(uid string) (int, error) {
 			continue
 		}
 		comm, err := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
-		if err != nil || strings.TrimSpace(string(comm)) != "faults" {
+		if err != nil || strings.TrimSpace(string(comm)) != program {
 			continue // the pause container, or one that has just ended
 		}
 		return strconv.Atoi(filepath.Base(filepath.Dir(file)))
 	}
-	return 0, fmt.Errorf("no process of pod %s", uid)
+	return 0, fmt.Errorf("no process %s of pod %s", program, uid)
 }
 
 // inNode runs f with the routes of a lab's node.

@@ -10,6 +10,7 @@ import (
 func stopPod(string) error                     { return errors.ErrUnsupported }
 func contPod(string) error                     { return errors.ErrUnsupported }
 func killPod(string) error                     { return errors.ErrUnsupported }
+func killSidecar(string) error                 { return errors.ErrUnsupported }
 func route(string, netip.Prefix, string) error { return errors.ErrUnsupported }
 func unroute(string, netip.Prefix) error       { return errors.ErrUnsupported }
 

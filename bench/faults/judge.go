@@ -94,6 +94,14 @@ func threshold(st *stage, _ load.Variant, r report.Report) (string, bool) {
 	return fmt.Sprintf("failed <= %d + in flight then (%d)", ejectAfter, limit), len(failed) <= limit
 }
 
+// backAfter is how long a client may be without its sidecar: kubelet starts it again in a second or two, and gRPC dials again after as long.
+const backAfter = 5 * time.Second
+
+// backSoon: no call fails that began later than that.
+func backSoon(st *stage, _ load.Variant, r report.Report) (string, bool) {
+	return "0 failed after " + backAfter.String(), len(r.Window(st.hit.Add(backAfter), st.to).Failed()) == 0
+}
+
 // nearBaseline: the slowest hundredth is not much slower than without the fault.
 func nearBaseline(st *stage, _ load.Variant, r report.Report) (string, bool) {
 	healthy := r.Window(st.from, st.hit).Quantile(0.99)

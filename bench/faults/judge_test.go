@@ -73,6 +73,8 @@ func TestBudgets(t *testing.T) {
 		{"six failures, one after the other", threshold, fail(healthy(), 800, 812), false},
 		{"p99 as before", nearBaseline, slow(healthy(), 200), true},
 		{"p99 is the slow pod's", nearBaseline, slow(healthy(), 50), false},
+		{"back soon", backSoon, fail(healthy(), 800, 1790), true},
+		{"not back", backSoon, fail(healthy(), 800, 1810), false},
 		{"streams live", noStreamBroken, streams(healthy(), report.Stream{}), true},
 		{"a stream is ended by the server", noStreamBroken, streams(healthy(), report.Stream{Ended: time.Second}), true},
 		{"a stream breaks", noStreamBroken, streams(healthy(), report.Stream{}, report.Stream{Ended: time.Second, Code: codes.Unavailable}), false},

@@ -21,7 +21,7 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	var chosen []scenario
 	for _, s := range scenarios() {
-		if o.only.MatchString(s.name) {
+		if o.only.MatchString(s.name) && (o.sidecar || !s.sidecar) {
 			chosen = append(chosen, s)
 		}
 	}

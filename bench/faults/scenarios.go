@@ -37,6 +37,9 @@ func scenarios() []scenario {
 		{name: "pause", title: "pod stopped 5 s (SIGSTOP)", replicas: 3, fault: pauseOne, budgets: []budget{noStreamBroken}},
 		{name: "cut", title: "link of a node cut 3 s", replicas: 3, fault: cutLink, budgets: []budget{noStreamBroken}},
 	}
+	all = append(all, scenario{
+		name: "sidecar", title: "the sidecar itself killed (SIGKILL)", replicas: 3, sidecar: true, fault: killProxy, budgets: []budget{backSoon},
+	})
 	for _, code := range []codes.Code{codes.Unavailable, codes.ResourceExhausted} {
 		name, word := "unavailable", "UNAVAILABLE"
 		if code == codes.ResourceExhausted {
@@ -240,6 +243,24 @@ func killOne(ctx context.Context, st *stage) error {
 	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
 	if err := st.api.CoreV1().Pods(st.ns).Delete(ctx, p.name, now); err != nil {
 		return err
+	}
+	return sleep(ctx, 2*lookOnceMore)
+}
+
+// killProxy kills the daemon beside the client, which kubelet starts again.
+func killProxy(ctx context.Context, st *stage) error {
+	for _, v := range st.variants() {
+		if !v.Sidecar {
+			continue
+		}
+		pods := st.pods.where(func(p pod) bool { return p.name == slug(v) })
+		if len(pods) != 1 {
+			return fmt.Errorf("%d pods are called %s", len(pods), slug(v))
+		}
+		st.hit = time.Now()
+		if err := killSidecar(pods[0].uid); err != nil {
+			return err
+		}
 	}
 	return sleep(ctx, 2*lookOnceMore)
 }

@@ -27,6 +27,8 @@ type scenario struct {
 	// dns is the version of CoreDNS that answers from the start, dnsNormal when empty.
 	dns   string
 	retry bool
+	// sidecar is for faults that only it can have.
+	sidecar bool
 	// age is how old the channels are at least before the fault: the DNS resolver of grpc-go looks again when a connection ends, but not
 	// within 30 s of its last look, and most channels are older than that.
 	age time.Duration
