@@ -101,13 +101,11 @@ func (v view) facts() {
 	}
 	v.fact("Policy", s.Policy, "", fine)
 	v.end("dl")
-	if s.LastError != "" {
-		v.open("p", class("banner warn"))
-		v.el("strong", "The source's last look failed.")
-		v.text(" " + s.LastError + " ")
-		if s.Known {
-			v.text("The pods stay as they were.")
-		}
+	// Before the first answer the headline says it.
+	if s.LastError != "" && s.Known {
+		v.open("p", class("banner warn"), attr{"id", v.id + "-source"})
+		v.el("strong", "The source's last look failed; the pods stay as they were.")
+		v.text(" " + s.LastError)
 		v.end("p")
 	}
 }
