@@ -1,5 +1,6 @@
-// Command grpclb-refresher looks at connections and calls from inside a pod, for the kubectl plugin: `sockets` prints the pod's TCP
-// sockets with their byte rates, `probe` makes gRPC calls and counts them by connection.
+// Command grpclb-refresher runs in pods. `sidecar` takes a client's calls on local addresses and sends each to a pod of a Service, chosen
+// per call; `check` reads its file. For the kubectl plugin, `sockets` prints the pod's TCP sockets with their byte rates, and `probe` makes
+// gRPC calls and counts them by connection.
 package main
 
 import (
@@ -13,7 +14,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := agent.Main(ctx, os.Args[1:], agent.Streams{Out: os.Stdout, Err: os.Stderr})
+	code := agent.Main(ctx, os.Args[1:], agent.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	stop()
 	os.Exit(code)
 }

@@ -71,7 +71,7 @@ func Find(path string) (f Field, near string, ok bool) {
 	for _, f := range Fields() {
 		all = append(all, strings.TrimPrefix(f.Path, "targets[]."))
 	}
-	near, _ = nearest(path, all)
+	near, _ = Nearest(path, all)
 	return Field{}, near, false
 }
 

@@ -16,7 +16,7 @@ func names(n *node) []string {
 
 // unknown says that n has no such field, and where there is one that may be meant.
 func unknown(n *node, name string) string {
-	if near, ok := nearest(name, names(n)); ok {
+	if near, ok := Nearest(name, names(n)); ok {
 		return fmt.Sprintf("no such field; did you mean %s?", near)
 	}
 	var elsewhere []string
@@ -31,9 +31,9 @@ func unknown(n *node, name string) string {
 	return fmt.Sprintf("no such field; there are %s", strings.Join(names(n), ", "))
 }
 
-// nearest is the word that a mistyped one most likely meant. Case does not count,
+// Nearest is the word that a mistyped one most likely meant. Case does not count,
 // and up to two letters, but less than half of them, may be wrong.
-func nearest(s string, words []string) (string, bool) {
+func Nearest(s string, words []string) (string, bool) {
 	best, at := "", 3
 	for _, w := range words {
 		d := distance(strings.ToLower(s), strings.ToLower(w))

@@ -280,7 +280,7 @@ func hint(n *node, y *yaml.Node) string {
 	case n.kind == number && y.Tag == "!!str" && notNumber == nil:
 		return "; leave the quotes away"
 	case n.kind == word:
-		if near, ok := nearest(y.Value, n.words); ok {
+		if near, ok := Nearest(y.Value, n.words); ok {
 			return fmt.Sprintf("; did you mean %s?", near)
 		}
 	}

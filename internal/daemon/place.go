@@ -1,0 +1,85 @@
+package daemon
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// The variables in which a manifest tells the pod's and the node's address, by the
+// downward API (status.podIP, status.hostIP).
+const (
+	PodIPEnv  = "GRPCLB_POD_IP"
+	HostIPEnv = "GRPCLB_HOST_IP"
+)
+
+// hostNetwork reports whether the pod is certainly in its node's network: then
+// both have one address. Without the two variables nothing is certain: interfaces
+// and routes look different with every network plugin, and a guess that is wrong
+// would keep a good pod from starting.
+func hostNetwork(getenv func(string) string) (address string, yes bool) {
+	pod, host := getenv(PodIPEnv), getenv(HostIPEnv)
+	return pod, pod != "" && pod == host
+}
+
+// memory is what the garbage collector was told.
+type memory struct {
+	// gcPercent is GOGC's value, limit GOMEMLIMIT's in bytes, 0 for none.
+	gcPercent int
+	limit     int64
+	// container is the memory limit of the control group, 0 for none.
+	container int64
+}
+
+// gcPercent keeps the heap close to what is in use: a sidecar's live heap is a few
+// megabytes, so that collecting it three times as often costs little time, and
+// the memory is multiplied by the number of pods.
+const gcPercent = 25
+
+// leastMemory is what a container should be given at least.
+const leastMemory = 24 << 20
+
+// tuneMemory sets the garbage collector for a process that many pods have. What the
+// environment says counts more; the Go runtime has read it already.
+func tuneMemory(getenv func(string) string, cgroup string) memory {
+	m := memory{container: containerLimit(cgroup)}
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+		m.gcPercent = gcPercent
+	}
+	if getenv("GOMEMLIMIT") == "" && m.container > 0 {
+		// A tenth is left for what is not the heap's: stacks, the kernel's buffers.
+		debug.SetMemoryLimit(m.container / 10 * 9)
+	}
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		m.limit = limit
+	}
+	return m
+}
+
+// cgroupFile holds the container's memory limit (cgroup v2). Where it is missing,
+// there is none that we could read.
+const cgroupFile = "/sys/fs/cgroup/memory.max"
+
+func containerLimit(file string) int64 {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil { // "max"
+		return 0
+	}
+	return n
+}
+
+// mebibytes is for a log line.
+func mebibytes(n int64) string {
+	if n == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
