@@ -1,6 +1,6 @@
 # Everything a contributor types. The two that matter: "make demo" and "make test"; "make help" lists the rest.
 # What is more than a line of shell lives in Go programs: test/run (the suite), test/demo, test/lab (the cluster).
-# They read KEEP, CONTEXT, V and CI from the environment, where make puts "make demo KEEP=1" too.
+# They read KEEP, CONTEXT, SCREENSHOTS, V and CI from the environment, where make puts "make demo KEEP=1" too.
 
 GO = go
 LAB = $(GO) -C test/lab run .
@@ -27,7 +27,7 @@ demo: need-go ## start a cluster, show the problem, find it, fix it, show the fi
 	@$(GO) run ./test/demo $(DEMOFLAGS)
 
 .PHONY: test
-test: need-go ## run everything: unit, lint, grpc-go's versions, generated files, fuzz seeds, supply chain, release, race, end to end
+test: need-go ## run everything: unit, lint, grpc-go's versions, generated files, fuzz seeds, conformance, supply chain, release, race, browser, end to end
 	@$(RUN)
 
 # The steps of "make test", one by one.
@@ -52,6 +52,10 @@ grpc-versions: need-go ## test the refresher library with the two minor releases
 fuzz-seeds: need-go ## run the fuzz targets over their seed corpora
 	@$(RUN) fuzz-seeds
 
+.PHONY: conformance
+conformance: need-go ## hold the sidecar to h2spec and gRPC's interop cases, and flood it
+	@$(RUN) conformance
+
 .PHONY: supply
 supply: need-go ## check licences, known vulnerabilities and versions of what is linked
 	@$(RUN) supply
@@ -59,6 +63,10 @@ supply: need-go ## check licences, known vulnerabilities and versions of what is
 .PHONY: release
 release: need-go ## build a snapshot of a release for all platforms and test it; nothing is published
 	@$(RUN) release
+
+.PHONY: browser
+browser: need-go ## look at the pools page in Chromium (SCREENSHOTS=folder keeps pictures)
+	@$(RUN) browser
 
 .PHONY: e2e
 e2e: need-go ## run the end-to-end tests on the lab, or on CONTEXT=name

@@ -1,7 +1,7 @@
 // Command run is the project's whole test suite as one list of steps: unit
 // tests, linter, freshness of generated files, fuzz seeds, supply chain, a
-// release for all platforms, race detector and the end-to-end tests on a
-// cluster.
+// release for all platforms, race detector, a browser and the end-to-end tests
+// on a cluster.
 //
 //	go run ./test/run              # every step: what "make test" does
 //	go run ./test/run lint unit    # some of them

@@ -27,9 +27,11 @@ func allSteps(s suite) []step {
 		{"grpc-versions", "the library with the two minor releases of grpc-go before ours", s.grpcVersions},
 		{"generated", "generated code and documents are what their generators write", s.generated},
 		{"fuzz-seeds", "fuzz targets over their seed corpora", s.fuzzSeeds},
+		{"conformance", "HTTP/2 and gRPC conformance of the sidecar, and floods that it has to bear", s.conformance},
 		{"supply", "licences, known vulnerabilities and pinned versions of what is linked", s.supply},
 		{"release", "a snapshot of a release for all platforms, and what a user can do with it", s.release},
 		{"race", "the unit tests again under the race detector", s.race},
+		{"browser", "the pools page in Chromium, with and without scripts", s.browser},
 		{"e2e", "what a user does, on a real cluster", s.e2e},
 	}
 }
@@ -215,6 +217,12 @@ func (s suite) fuzzSeeds(ctx context.Context, out io.Writer) error {
 		}
 		return m.command(append([]string{"go", "test", "-run", "^Fuzz"}, packages[m.rel]...)...).run(ctx, out)
 	})
+}
+
+// conformance tests the sidecar as a program that stands between other programs, with h2spec and gRPC's interoperability cases.
+func (s suite) conformance(ctx context.Context, out io.Writer) error {
+	dir := filepath.Join(s.root, "test", "conformance")
+	return command{dir: dir, argv: []string{"go", "test", "-tags", "conformance", "-count=1", "-timeout", "10m", "./..."}}.run(ctx, out)
 }
 
 // noLab says why the lab cannot run on this machine; empty when it can.
