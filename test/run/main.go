@@ -1,5 +1,5 @@
 // Command run is the project's whole test suite as one list of steps: unit
-// tests, linter, freshness of generated files, fuzz seeds, supply chain, a
+// tests, linter, freshness of generated files, fuzz seeds, conformance, supply chain, a
 // release for all platforms, race detector, a browser and the end-to-end tests
 // on a cluster.
 //
