@@ -82,7 +82,7 @@ type Budgets struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		StreamWindow:     256 << 10,
+		StreamWindow:     128 << 10,
 		ConnWindow:       1 << 20,
 		MaxHeaderList:    64 << 10,
 		MaxHeaderBlock:   512 << 10,
@@ -92,7 +92,7 @@ func DefaultConfig() Config {
 		MaxWait:          30 * time.Second,
 		MaxOut:           256 << 10,
 		MaxControl:       256 << 10,
-		MaxBuffered:      64 << 20,
+		MaxBuffered:      32 << 20,
 		RetainRequest:    16 << 10,
 		RetainTotal:      8 << 20,
 		Retries:          2,

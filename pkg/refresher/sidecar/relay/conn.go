@@ -64,7 +64,7 @@ type Conn struct {
 	sendWin, recvWin, credit int
 	initWin                  int    // the peer's SETTINGS_INITIAL_WINDOW_SIZE
 	maxConc                  uint32 // and MAX_CONCURRENT_STREAMS
-	waitOut, waitWin         blocked
+	waitHead, waitData       blocked
 
 	// A header block that is not complete.
 	contID        uint32

@@ -38,7 +38,7 @@ func answerOf(s Status) answerStatus {
 // tooLarge is what a call is told whose metadata is beyond MaxHeaderList: RFC 6585
 // has a status of its own for that.
 func tooLarge(what string) answerStatus {
-	return answerStatus{Status{codeResourceExhausted, what + " is larger than the sidecar's limit"}, 431}
+	return answerStatus{Status{codeResourceExhausted, "too large for the sidecar: " + what}, 431}
 }
 
 // halfDone is called when END_STREAM of h went out. A request that has gone out
@@ -185,7 +185,7 @@ func (e *Engine) elsewhere(s *stream, how ending) {
 	s.retries++
 	s.avoid = b
 	if h.sent > 0 {
-		e.dropBuf(h)
+		e.empty(h)
 		e.await(h, s.retained)
 	}
 	h.done = false

@@ -92,14 +92,15 @@ func (e *Engine) push(h *half, quantum int) {
 	}
 	sent := 0
 	for h.pending() > 0 {
-		n := min(h.pending(), maxFrame, h.win, dst.sendWin, quantum-sent)
+		p := h.queue.first()
+		n := min(len(p), h.win, dst.sendWin, quantum-sent)
 		if n <= 0 || dst.full() {
 			break
 		}
 		last := h.fin && !h.hasTrl && n == h.pending()
-		dst.writeData(id, h.buf[h.off:h.off+n], last)
+		dst.writeData(id, p[:n], last)
 		h.done = last
-		h.off += n
+		e.taken(h, n)
 		h.win -= n
 		dst.sendWin -= n
 		sent += n
@@ -134,11 +135,6 @@ func (e *Engine) went(h *half, n int) {
 		return
 	}
 	h.sent += int64(n)
-	e.buffered -= n
-	if h.pending() == 0 {
-		e.putBuf(h.buf)
-		h.buf, h.off = nil, 0
-	}
 	back := min(n, h.held)
 	h.held -= back
 	e.repay(h, n)
@@ -148,18 +144,18 @@ func (e *Engine) went(h *half, n int) {
 // blocked is a list of halves that wait for something of their receiver's.
 type blocked struct{ first, last *half }
 
-// queue puts h at the end of those who wait for c's transport, or for its
-// connection window. They are told apart since headers and trailers, which need no
-// window, must not stand behind data that does.
+// queue puts h at the end of those who wait for c's transport or connection
+// window. Headers and trailers, which need no window, must not stand behind data
+// that does.
 func (e *Engine) queue(c *Conn, h *half) {
-	if h.queue != nil {
+	if h.blocked != nil {
 		return
 	}
-	l := &c.waitOut
-	if !c.full() && c.sendWin <= 0 {
-		l = &c.waitWin
+	l := &c.waitHead
+	if !h.headWait && h.pending() > 0 {
+		l = &c.waitData
 	}
-	h.queue = l
+	h.blocked = l
 	h.prev, h.next = l.last, nil
 	if l.last != nil {
 		l.last.next = h
@@ -170,7 +166,7 @@ func (e *Engine) queue(c *Conn, h *half) {
 }
 
 func (e *Engine) unqueue(h *half) {
-	l := h.queue
+	l := h.blocked
 	if l == nil {
 		return
 	}
@@ -184,7 +180,7 @@ func (e *Engine) unqueue(h *half) {
 	} else {
 		l.last = h.prev
 	}
-	h.queue, h.prev, h.next = nil, nil, nil
+	h.blocked, h.prev, h.next = nil, nil, nil
 }
 
 // turn is how much one stream may send before the next one's turn.
@@ -193,9 +189,9 @@ const turn = 2 * maxFrame
 // resume lets those who wait for c go on, in turns.
 func (e *Engine) resume(c *Conn) {
 	for c.state != Closed && !c.full() {
-		h := c.waitOut.first
+		h := c.waitHead.first
 		if h == nil && c.sendWin > 0 {
-			h = c.waitWin.first
+			h = c.waitData.first
 		}
 		if h == nil {
 			return
@@ -238,7 +234,7 @@ func (c *Conn) onWindowUpdate(id uint32, p []byte) *Error {
 		c.streamError(s, FlowControlError, "the stream's window is larger than 2^31-1")
 	default:
 		h.win += n
-		if h.queue == nil {
+		if h.blocked == nil {
 			c.engine.push(h, maxWindow)
 		}
 	}

@@ -46,7 +46,7 @@ func (c *Conn) onContinuation(flags byte, id uint32, p []byte) *Error {
 	}
 	c.contID = 0
 	err := c.headers(id, c.contBuf, c.contEnd)
-	if cap(c.contBuf) > maxBuf {
+	if cap(c.contBuf) > 4*maxFrame {
 		c.contBuf = nil
 	}
 	return err
@@ -132,7 +132,7 @@ func (c *Conn) writeHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		c.out = append(c.out, part...)
 		kind, flags = frameContinuation, 0
 	}
-	if cap(e.scratch) > maxBuf {
+	if cap(e.scratch) > 4*maxFrame {
 		e.scratch = nil
 	}
 }
@@ -155,11 +155,8 @@ func (c *Conn) onPriority(id uint32, p []byte) *Error {
 	}
 	s := c.streams[id]
 	if s == nil {
-		if c.isIdle(id) {
-			// RST_STREAM on an idle stream would be an error of ours.
-			return &Error{code, reason}
-		}
-		return nil
+		// RST_STREAM on an idle stream would be an error of ours.
+		return &Error{code, reason}
 	}
 	c.streamError(s, code, reason)
 	return nil

@@ -70,6 +70,7 @@ func (c *Conn) requestTrailers(s *stream, b *block, end bool) {
 	case h.length > 0:
 		c.streamError(s, ProtocolError, "less content than content-length says")
 	case b.overflow:
+		h.fin = true
 		c.engine.answer(s, tooLarge("the request's trailers"))
 	case s.back == nil && !s.waiting:
 		h.fin = true // the answer is complete already

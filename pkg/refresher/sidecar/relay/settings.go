@@ -58,13 +58,14 @@ func (c *Conn) onSettings(flags byte, id uint32, p []byte) *Error {
 	if err := c.charge(budgetSettings); err != nil {
 		return err
 	}
+	// At once (RFC 9113, 6.5.3), before what the new values set going.
+	c.control(0, frameSettings, flagAck, 0)
 	// Values are applied in the order in which they come (RFC 9113, 6.5.3).
 	for ; len(p) > 0; p = p[6:] {
 		if err := c.set(setting{binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])}); err != nil {
 			return err
 		}
 	}
-	c.control(0, frameSettings, flagAck, 0)
 	if c.state == Opening {
 		c.state = Ready
 		c.hadRoom = c.Room()
@@ -118,7 +119,7 @@ func (c *Conn) resize(win int) *Error {
 		if h.win += by; h.win > maxWindow {
 			return &Error{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE makes a window larger than 2^31-1"}
 		}
-		if by > 0 && h.pending() > 0 && h.queue == nil {
+		if by > 0 && h.pending() > 0 && h.blocked == nil {
 			c.engine.push(h, maxWindow)
 		}
 	}

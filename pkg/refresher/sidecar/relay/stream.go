@@ -55,9 +55,8 @@ type half struct {
 
 	head     []hpack.HeaderField // response headers that wait for room in Out
 	headWait bool
-	headSent bool // headers went out, or wait
-	buf      []byte
-	off      int // buf[off:] waits
+	headSent bool  // headers went out, or wait
+	queue    queue // DATA that waits
 	trl      []hpack.HeaderField
 	hasTrl   bool
 	fin      bool  // the sender has ended
@@ -65,11 +64,11 @@ type half struct {
 	sent     int64 // bytes of DATA that went out
 	length   int64 // what is left of content-length; -1: none was given
 
-	queue      *blocked // the receiver's list that it is in; nil: none
+	blocked    *blocked // the receiver's list that it is in; nil: none
 	prev, next *half
 }
 
-func (h *half) pending() int { return len(h.buf) - h.off }
+func (h *half) pending() int { return h.queue.n }
 
 // source is where data of h comes from.
 func (h *half) source() (*Conn, uint32) {
@@ -137,6 +136,7 @@ func (e *Engine) recycle(s *stream) {
 	e.discard(&s.res)
 	e.streams--
 	fields, head, trl, retained := s.fields, s.res.head, s.res.trl, s.retained
+	reqPieces, resPieces := s.req.queue.pieces, s.res.queue.pieces
 	*s = stream{}
 	if len(e.free) >= maxFree {
 		return
@@ -145,6 +145,7 @@ func (e *Engine) recycle(s *stream) {
 	if cap(retained) > maxFreeRetained {
 		s.retained = nil
 	}
+	s.req.queue.pieces, s.res.queue.pieces = reqPieces, resPieces
 	s.res.head, s.res.trl = keepFields(head), keepFields(trl)
 	e.free = append(e.free, s)
 }
@@ -161,55 +162,10 @@ func keepFields(f []hpack.HeaderField) []hpack.HeaderField {
 // discard drops what waits in h.
 func (e *Engine) discard(h *half) {
 	e.unqueue(h)
-	e.dropBuf(h)
+	e.empty(h)
 	h.headWait = false
 	h.head = keepFields(h.head)
 	h.trl, h.hasTrl = keepFields(h.trl), false
 	h.held = 0
 	e.repay(h, h.owed)
-}
-
-func (e *Engine) dropBuf(h *half) {
-	e.buffered -= h.pending()
-	e.putBuf(h.buf)
-	h.buf, h.off = nil, 0
-}
-
-// Bounds of the store of buffers for what waits.
-const (
-	minBuf   = 4 << 10
-	maxBuf   = 64 << 10
-	maxSpare = 32
-)
-
-func (e *Engine) getBuf() []byte {
-	if n := len(e.bufs); n > 0 {
-		b := e.bufs[n-1]
-		e.bufs[n-1] = nil
-		e.bufs = e.bufs[:n-1]
-		return b
-	}
-	return make([]byte, 0, minBuf)
-}
-
-func (e *Engine) putBuf(b []byte) {
-	if cap(b) >= minBuf && cap(b) <= maxBuf && len(e.bufs) < maxSpare {
-		e.bufs = append(e.bufs, b[:0])
-	}
-}
-
-// await appends p to what waits in h.
-func (e *Engine) await(h *half, p []byte) {
-	if len(p) == 0 {
-		return
-	}
-	if h.buf == nil {
-		h.buf = e.getBuf()
-	}
-	if h.off > 0 && len(h.buf)+len(p) > cap(h.buf) {
-		h.buf = h.buf[:copy(h.buf, h.buf[h.off:])]
-		h.off = 0
-	}
-	h.buf = append(h.buf, p...)
-	e.buffered += len(p)
 }
