@@ -23,6 +23,10 @@ const (
 	backoffJitter = 0.2
 )
 
+// slowWriter is how much waits for a pod that does not keep up with its calls, which
+// more connections would not mend.
+const slowWriter = 64 << 10
+
 // pod is one member of the target, as long as the guard knows it and as long
 // after that as it has calls. Guarded by Proxy.mu, but for node.
 type pod struct {
@@ -296,7 +300,7 @@ func (pd *pod) grow() {
 		return
 	}
 	for _, c := range pd.usable {
-		if c.rl.Unwritten() > 0 { // it is slow, which more connections do not mend
+		if c.rl.Unwritten() >= slowWriter {
 			return
 		}
 	}
