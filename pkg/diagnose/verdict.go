@@ -127,7 +127,7 @@ func (v *View) policyUnknown() string {
 
 // unknownPolicy reports whether a client balances by itself, without a policy that was seen to do it.
 func unknownPolicy(c Client) bool {
-	return !c.Workload.Mesh.In() && slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Policy == "" && t.Scheme != "xds" })
+	return !c.Workload.Mesh.In() && slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Policy == "" && t.Scheme != "xds" && !t.Sidecar })
 }
 
 func first(xs []string) string {

@@ -33,6 +33,8 @@ func All() []diagnose.Check {
 		linkerdHeadless(),
 		meshOneSided(),
 		readinessMissing(),
+		sidecarBroken(),
+		clientSidecar(),
 	}
 }
 

@@ -250,7 +250,7 @@ func TestOrderIsCanonical(t *testing.T) {
 		"clusterip-pinned", "headless-port-mismatch", "selector-matches-nothing", "named-port-missing", "no-ready-endpoints",
 		"not-ready-published", "session-affinity", "single-endpoint", "pods-on-one-node", "pods-on-one-zone", "dns-disagrees",
 		"dns-truncated", "client-ip-target", "client-passthrough", "client-target-unknown-service", "scale-out-blind",
-		"server-not-grpc", "linkerd-headless", "mesh-one-sided", "readiness-missing",
+		"server-not-grpc", "linkerd-headless", "mesh-one-sided", "readiness-missing", "sidecar-broken", "client-sidecar",
 	}
 	var got []string
 	for _, c := range checks.All() {

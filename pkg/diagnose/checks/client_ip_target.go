@@ -65,7 +65,7 @@ func fixedTarget(v *diagnose.View, w diagnose.Workload, t diagnose.Target) (sev 
 	case t.Kind == diagnose.TargetIP && t.Service == v.Service.Key && !w.Mesh.In():
 		return diagnose.Medium, diagnose.Configured, "the target is the Service's cluster IP as a number: it cannot follow the pods, nor a Service made anew",
 			"that is the cluster IP of " + subject(v)
-	case t.Kind == diagnose.TargetService && t.Service == v.Service.Key && t.Scheme == "static" && v.Service.Headless():
+	case t.Kind == diagnose.TargetService && t.Service == v.Service.Key && t.Scheme == "static" && v.Service.Headless() && !t.Sidecar:
 		return diagnose.Critical, diagnose.Inferred, "the scheme static looks the name up once: pods that come later are never found",
 			"clients that know this scheme (gRPC-Spring) take one of the headless Service's addresses when the channel is made, and keep it"
 	}

@@ -24,8 +24,8 @@ func runClientPassthrough(v *diagnose.View) []diagnose.Finding {
 	spread := v.Spread()
 	var out []diagnose.Finding
 	for _, c := range v.Clients() {
-		explicit := dialling([]diagnose.Client{c}, func(t diagnose.Target) bool { return t.Scheme == "passthrough" })
-		bare := dialling([]diagnose.Client{c}, func(t diagnose.Target) bool { return t.Scheme == "" && t.Policy == "round_robin" })
+		explicit := dialling([]diagnose.Client{c}, func(t diagnose.Target) bool { return t.Scheme == "passthrough" && !t.Sidecar })
+		bare := dialling([]diagnose.Client{c}, func(t diagnose.Target) bool { return t.Scheme == "" && t.Policy == "round_robin" && !t.Sidecar })
 		seen := flowsOf(spread, c.Workload)
 		if c.Workload.Mesh.In() || seen.several() {
 			continue

@@ -44,6 +44,9 @@ func runClusterIPPinned(v *diagnose.View) []diagnose.Finding {
 	if len(clients) > 0 {
 		return nil // all of them are balanced by something on their own side, or reach nothing at all
 	}
+	if len(sidecars(v)) > 0 {
+		return nil // clients whose targets name their sidecar
+	}
 	return p.unknown()
 }
 
@@ -299,5 +302,5 @@ func (p *pinned) fixes() []diagnose.Fix {
 	case n > 0:
 		return append(out, fixMesh(p.view, "bring the clients into "+meshName(kind)+" as well"), fixHeadless(p.view), maxAge)
 	}
-	return append(out, fixHeadless(p.view), fixMesh(p.view, "bring the clients into a mesh"), maxAge)
+	return append(out, fixHeadless(p.view), fixSidecar(p.view), fixMesh(p.view, "bring the clients into a mesh"), maxAge)
 }

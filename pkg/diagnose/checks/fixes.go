@@ -31,6 +31,11 @@ func fixHeadless(v *diagnose.View) diagnose.Fix {
 	return strategy(v, diagnose.StrategyHeadless, title, caveats...)
 }
 
+// fixSidecar changes no client's code or configuration.
+func fixSidecar(v *diagnose.View) diagnose.Fix {
+	return strategy(v, diagnose.StrategySidecar, "put the refresher sidecar beside the clients: no code changes")
+}
+
 // fixMesh brings the clients into the mesh that was seen. Where none was, the command names one, since it could not choose.
 func fixMesh(v *diagnose.View, title string) diagnose.Fix {
 	f := strategy(v, diagnose.StrategyMesh, title)

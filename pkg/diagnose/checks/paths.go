@@ -36,7 +36,7 @@ func relying(cs []diagnose.Client) []diagnose.Client {
 
 // byItsName narrows clients down to the targets that lead to whatever the Service's name stands for.
 func byItsName(cs []diagnose.Client) []diagnose.Client {
-	return dialling(cs, func(t diagnose.Target) bool { return t.Resolver() == diagnose.ResolverName })
+	return dialling(cs, func(t diagnose.Target) bool { return t.Resolver() == diagnose.ResolverName && !t.Sidecar })
 }
 
 // ownResolver judges a client none of whose targets goes by the Service's name.

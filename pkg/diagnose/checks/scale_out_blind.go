@@ -75,6 +75,7 @@ func runScaleOutBlind(v *diagnose.View) []diagnose.Finding {
 		f.Severity = diagnose.Critical
 	}
 	f.Fixes = []diagnose.Fix{
+		fixSidecar(v),
 		fixMaxAge(v, "New pods get their share only after the age has passed."),
 		fixMesh(v, "bring the clients into a mesh, whose proxies follow the pods"),
 	}

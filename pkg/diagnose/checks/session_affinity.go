@@ -49,7 +49,7 @@ func runSessionAffinity(v *diagnose.View) []diagnose.Finding {
 	switch {
 	case len(clients) > 0 && len(named) == 0:
 		f.Severity = diagnose.Low
-		f.Evidence = append(f.Evidence, "The clients in reach find the pods by resolvers of their own and do not meet it; others would be kept on one pod.")
+		f.Evidence = append(f.Evidence, "The clients in reach find the pods by resolvers or sidecars of their own and do not meet it; others would be kept on one pod.")
 	case len(clients) > 0 && !exposed:
 		f.Severity = diagnose.Low
 		f.Evidence = append(f.Evidence, "The clients in reach are in a mesh, whose proxies choose pods themselves and do not look at it; others would be kept on one pod.")
