@@ -60,6 +60,7 @@ func TestLive(t *testing.T) {
 	b.reads(".headline", "1 ejected")
 	b.reads("#t0-refreshes", "10.244.1.14:6565")
 	b.reads("#t0-passthrough", "2 TLS")
+	b.shoot("pools")
 
 	p.do(func() {
 		p.look("servfail", nil, nil, "", "10.96.0.10:53 said SERVFAIL", 0)

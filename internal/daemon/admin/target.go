@@ -28,9 +28,11 @@ func (v view) target() {
 	v.el("h2", s.Name, attr{"id", v.id + "-name"})
 	v.open("p", class("route mono"))
 	v.text(strings.Join(s.Listen, " "))
-	v.el("span", " → ", attr{"aria-hidden", "true"})
-	v.el("span", " to ", class("sr"))
-	v.text(s.Target)
+	if s.Target != s.Name {
+		v.el("span", " → ", attr{"aria-hidden", "true"})
+		v.el("span", " to ", class("sr"))
+		v.text(s.Target)
+	}
 	v.end("p")
 	v.open("p", class("headline "+h.level.class()))
 	v.el("span", h.level.said()+": ", class("sr"))
@@ -99,7 +101,8 @@ func (v view) facts() {
 	if s.Propagation.Count > 0 {
 		v.fact("First call on a new pod", "after "+latency(seconds(s.Propagation.Sum/float64(s.Propagation.Count))), "on average of "+count(s.Propagation.Count), fine)
 	}
-	v.fact("Policy", s.Policy, "", fine)
+	// It stands in the file without what makes it unique among grpc-go's policies.
+	v.fact("Policy", strings.TrimPrefix(s.Policy, prefix), "", fine)
 	v.end("dl")
 	// Before the first answer the headline says it.
 	if s.LastError != "" && s.Known {
