@@ -24,15 +24,22 @@ import (
 	"time"
 )
 
-// podsCommand is the first argument of this program when it is the servers behind the proxies.
-const podsCommand = "pods"
+// The first arguments of this program when it is another: the servers behind the proxies, and what starts a program with a resolv.conf of
+// its own.
+const (
+	podsCommand     = "pods"
+	resolverCommand = "with-resolver"
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == podsCommand {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == podsCommand:
 		err = servePods(ctx, os.Args[2])
-	} else {
+	case len(os.Args) > 3 && os.Args[1] == resolverCommand:
+		err = withResolver(os.Args[2], os.Args[3:])
+	default:
 		err = run(ctx, os.Args[1:])
 	}
 	stop()

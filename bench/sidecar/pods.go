@@ -61,28 +61,11 @@ func (f *field) pods() []string {
 	return out
 }
 
-// serveNames answers for backendName on a port of the loopback interface.
+// nameServer is where the DNS server listens: resolv.conf has no place for a port.
+const nameServer = "127.0.0.153"
+
+// serveNames answers for backendName. Who is not root cannot, and ours is left out then.
 func (f *field) serveNames() (stop func() error, err error) {
-	port, err := freePort("127.0.0.1")
-	if err != nil {
-		return nil, err
-	}
-	f.resolver = net.JoinHostPort("127.0.0.1", port)
-	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg)
-		m.SetReply(q)
-		if len(q.Question) == 1 && strings.EqualFold(q.Question[0].Name, backendName+".") {
-			if q.Question[0].Qtype == dns.TypeA {
-				for _, ip := range backends {
-					rr, _ := dns.NewRR(fmt.Sprintf("%s. 5 IN A %s", backendName, ip)) // well formed
-					m.Answer = append(m.Answer, rr)
-				}
-			}
-		} else {
-			m.Rcode = dns.RcodeNameError
-		}
-		_ = w.WriteMsg(m) // who asked asks again
-	})
 	var servers []*dns.Server
 	stop = func() error {
 		var errs []error
@@ -91,8 +74,11 @@ func (f *field) serveNames() (stop func() error, err error) {
 		}
 		return errors.Join(errs...)
 	}
+	if os.Geteuid() != 0 {
+		return stop, nil
+	}
 	for _, network := range []string{"udp", "tcp"} {
-		s := &dns.Server{Addr: f.resolver, Net: network, Handler: handler}
+		s := &dns.Server{Addr: net.JoinHostPort(nameServer, "53"), Net: network, Handler: dns.HandlerFunc(answer)}
 		up, failed := make(chan struct{}), make(chan error, 1)
 		s.NotifyStartedFunc = func() { close(up) }
 		go func() { failed <- s.ListenAndServe() }()
@@ -103,5 +89,21 @@ func (f *field) serveNames() (stop func() error, err error) {
 			return nil, errors.Join(err, stop())
 		}
 	}
-	return stop, nil
+	f.resolver, err = f.write("resolv.conf", "nameserver "+nameServer+"\noptions ndots:1\n")
+	return stop, err
+}
+
+func answer(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg)
+	m.SetReply(q)
+	switch {
+	case len(q.Question) != 1 || !strings.EqualFold(q.Question[0].Name, backendName+"."):
+		m.Rcode = dns.RcodeNameError
+	case q.Question[0].Qtype == dns.TypeA:
+		for _, ip := range backends {
+			rr, _ := dns.NewRR(fmt.Sprintf("%s. 5 IN A %s", backendName, ip)) // well formed
+			m.Answer = append(m.Answer, rr)
+		}
+	}
+	_ = w.WriteMsg(m) // who asked asks again
 }

@@ -21,7 +21,7 @@ import (
 const (
 	floodBound = 32 << 20
 	// 200 streams, and for each a window of what the pod sent and the client does not take; and what garbage Go leaves.
-	unreadBound = 64 << 20
+	unreadBound = 40 << 20
 	// A thousand connections that say nothing.
 	idleBound = 48 << 20
 )
