@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -140,7 +141,7 @@ func manyAddresses(slice int) []string {
 // slug is a variant's name as a label.
 func slug(v load.Variant) string {
 	out := []rune(clientName + "-")
-	for _, r := range v.Name {
+	for _, r := range strings.ToLower(v.Name) {
 		if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
 			r = '-'
 		}
