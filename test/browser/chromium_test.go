@@ -124,7 +124,11 @@ func open(t *testing.T, addr, path string, how look) *tab {
 		command(log.Enable, cdp.Empty{}),
 		command(network.Enable, network.EnableParams{}),
 		chromedp.EmulateViewport(how.width, how.height),
-		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
+		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme},
+			// A picture of a bar on its way is of no moment.
+			{Name: "prefers-reduced-motion", Value: "reduce"},
+		}}),
 		command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: how.noScript}),
 		chromedp.Navigate(b.base+path),
 	)

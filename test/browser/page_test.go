@@ -46,7 +46,7 @@ func TestLive(t *testing.T) {
 	b.reads(cell(p.pods[1].Addr, "Share of calls"), "96")
 
 	p.do(func() {
-		first.State, first.StateReason, first.EjectedUntil = sidecar.StateEjected, "a third of its calls failed, of the others none", time.Now().Add(time.Hour)
+		first.State, first.StateReason, first.EjectedUntil = sidecar.StateEjected, "a third of its calls failed, of the others none", time.Now().Add(90*time.Second)
 		first.rate, p.pods[1].rate, p.pods[2].rate = 0, 48, 51
 		fourth := newPod(3)
 		fourth.Since, fourth.State, fourth.rate = time.Now(), sidecar.StateWarming, 3

@@ -2,7 +2,11 @@ package admin
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,5 +180,53 @@ func TestPoolsAsJSON(t *testing.T) {
 	}
 	if w := get(t, Debug(daemon(), nil), "/debug/pools"); !strings.Contains(w.Body.String(), `"targets": []`) {
 		t.Errorf("no targets are\n%s", w.Body)
+	}
+}
+
+// TestFieldsStay: a field that somebody's script reads is not renamed and does
+// not change its type. New ones are added with -update.
+func TestFieldsStay(t *testing.T) {
+	source := daemon(troubled).with(func(i *Info) { i.Config.File, i.Version.Image = "/etc/g.yaml", "example.com/refresher@sha256:0" })
+	var document any
+	if err := json.Unmarshal(get(t, Debug(source, nil), "/debug/pools").Body.Bytes(), &document); err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	fieldsOf(document, "", have)
+	if *update {
+		golden(t, "fields.txt", strings.Join(slices.Sorted(maps.Keys(have)), "\n")+"\n")
+	}
+	before, err := os.ReadFile(filepath.Join("testdata", "fields.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(before)) {
+		if line = strings.TrimSpace(line); !have[line] {
+			t.Errorf("%s is gone", line)
+		}
+	}
+}
+
+// fieldsOf collects the paths and types of a JSON value. What stands under a key
+// that is data, such as a status code, goes by "*".
+func fieldsOf(v any, path string, out map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if strings.HasSuffix(path, "odes") || strings.HasSuffix(path, "kinds") || strings.HasSuffix(path, "ecisions") || strings.HasSuffix(path, "utcomes") {
+				key = "*"
+			}
+			fieldsOf(value, path+"."+key, out)
+		}
+	case []any:
+		for _, value := range v {
+			fieldsOf(value, path+"[]", out)
+		}
+	case string:
+		out[path+" string"] = true
+	case float64:
+		out[path+" number"] = true
+	case bool:
+		out[path+" boolean"] = true
 	}
 }
