@@ -86,6 +86,7 @@ type link struct {
 	begun    policy.Nanos // the attempt
 	readyAt  policy.Nanos // when SETTINGS came
 	state    relay.State  // as seen last
+	ours     bool         // we drain it
 	silence  silence
 	first    [16]byte // of what the pod sent
 	firstLen int
@@ -174,12 +175,15 @@ func (p *Proxy) linkChanged(c *conn, now policy.Nanos) {
 	case relay.Ready:
 		pd.succeeded(c, now)
 	case relay.Draining:
-		if c.link.readyAt != 0 && !pd.gone {
+		if !c.link.ours {
 			pd.goAway = true
 		}
 		pd.assess(now)
 		pd.again(now)
 	case relay.Closed:
+		if was == relay.Ready && !c.link.ours && c.lostErr == nil && c.rl.Err() == nil {
+			pd.goAway = true // it was idle, and so closed in good order
+		}
 		p.close(c)
 		pd.links = slices.DeleteFunc(pd.links, func(o *conn) bool { return o == c })
 		pd.linkEnded(c, was, now)
@@ -195,6 +199,7 @@ func (pd *pod) succeeded(c *conn, now policy.Nanos) {
 		pd.p.loop.Connected(pd.id)
 	}
 	if pd.gone {
+		c.link.ours = true
 		c.rl.Drain(now)
 	}
 	pd.assess(now)
@@ -316,6 +321,7 @@ func (pd *pod) drain(now policy.Nanos) {
 	}
 	pd.queued = false
 	for _, c := range slices.Clone(pd.links) {
+		c.link.ours = true
 		c.rl.Drain(now)
 	}
 	pd.settle(now)

@@ -19,7 +19,11 @@ import (
 
 // Proxy serves one target. Its methods may be called from any goroutine.
 type Proxy struct {
-	dial       dialFunc        // a test's own
+	// A test has its own of these.
+	dial dialFunc
+	bind func(ctx context.Context, addrs []netip.AddrPort) ([]net.Listener, error)
+	look func(c *conn) (transport, bool)
+
 	ctx        context.Context // of connections that are made; ends with Run
 	goroutines sync.WaitGroup
 	events     *events
@@ -93,7 +97,7 @@ func New(o Options) (*Proxy, error) {
 		return nil, fmt.Errorf("sidecar: %w", err)
 	}
 	p := &Proxy{
-		dial: dialTCP, settings: s, events: newEvents(), looks: newLooks(),
+		dial: dialTCP, bind: bind, look: (*conn).transport, settings: s, events: newEvents(), looks: newLooks(),
 		stopping: make(chan struct{}), idle: make(chan struct{}), knownSoon: make(chan struct{}),
 		clients: map[*conn]struct{}{}, sniffing: map[net.Conn]bool{}, splices: map[*splice]struct{}{},
 		passthrough: Passthrough{Kinds: map[string]uint64{}},
@@ -134,7 +138,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.started = true
 	addrs := p.settings.listen
 	p.mu.Unlock()
-	listeners, err := bind(ctx, addrs)
+	listeners, err := p.bind(ctx, addrs)
 	if err != nil {
 		return fmt.Errorf("sidecar: %w", err)
 	}
@@ -344,6 +348,7 @@ func (pd *pod) retune(now policy.Nanos) {
 	extra := pd.active() - pd.want
 	for i := len(pd.links) - 1; i >= 0 && extra > 0; i-- {
 		if c := pd.links[i]; c.rl.State() == relay.Ready {
+			c.link.ours = true
 			c.rl.Drain(now)
 			extra--
 		}

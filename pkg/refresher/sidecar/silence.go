@@ -62,7 +62,7 @@ func (p *Proxy) pollPod(pd *pod, now policy.Nanos) (again bool) {
 			continue
 		}
 		again = true
-		t, ok := c.transport()
+		t, ok := p.look(c)
 		if !ok {
 			continue
 		}

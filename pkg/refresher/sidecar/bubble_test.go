@@ -1,0 +1,791 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar/relay"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/static"
+)
+
+// world is a Proxy in a bubble (testing/synctest): the network is pipes and the
+// time is the test's.
+type world struct {
+	*Proxy
+	t      *testing.T
+	source *static.Source
+
+	mu    sync.Mutex
+	pods  map[netip.AddrPort]*fakePod
+	dials map[netip.AddrPort][]time.Time
+}
+
+// fakePod says what becomes of connections to an address.
+type fakePod struct {
+	w       *world
+	refuse  bool
+	mute    bool // it takes connections and says nothing
+	streams uint32
+	conns   []*fakeConn
+	delay   time.Duration // of the dial
+}
+
+// fakeConn is a pod's end of a connection: a server of HTTP/2 that a test leads by
+// hand.
+type fakeConn struct {
+	nc     net.Conn
+	mu     sync.Mutex
+	f      *http2.Framer
+	calls  []uint32
+	reset  []uint32
+	goaway bool
+	done   chan struct{}
+}
+
+func at(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 6565)
+}
+
+func endpoints(n ...int) (out []endpoint.Endpoint) {
+	for _, i := range n {
+		out = append(out, endpoint.At(at(i)))
+	}
+	return out
+}
+
+// inBubble runs a test of a Proxy with these pods.
+func inBubble(t *testing.T, n []int, change func(*Options), test func(w *world), prepare ...func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		pass(40 * 365 * 24 * time.Hour) // a bubble begins in 2000, and policy.Now long before 0
+		w := &world{t: t, source: static.New(endpoints(n...)...), pods: map[netip.AddrPort]*fakePod{}, dials: map[netip.AddrPort][]time.Time{}}
+		o := Options{
+			Listen: []string{"127.0.0.1:6565"}, Target: "square.test:6565", Opener: w.source, Policy: config.Default(config.RoundRobin),
+			Limits: Limits{ShutdownTimeout: time.Millisecond},
+		}
+		if change != nil {
+			change(&o)
+		}
+		p, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Proxy = p
+		p.dial = w.dial
+		p.bind = func(context.Context, []netip.AddrPort) ([]net.Listener, error) { return nil, nil }
+		p.look = func(*conn) (transport, bool) { return transport{}, true }
+		for _, f := range prepare {
+			f(w)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		synctest.Wait()
+		test(w)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// pod is the pod with a number; tests change it before it is dialled.
+func (w *world) pod(i int) *fakePod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.podLocked(at(i))
+}
+
+func (w *world) podLocked(a netip.AddrPort) *fakePod {
+	if w.pods[a] == nil {
+		w.pods[a] = &fakePod{w: w}
+	}
+	return w.pods[a]
+}
+
+func (w *world) dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+	w.mu.Lock()
+	w.dials[a] = append(w.dials[a], time.Now())
+	pod := w.podLocked(a)
+	delay, refuse := pod.delay, pod.refuse
+	w.mu.Unlock()
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if refuse {
+		return nil, errRefused
+	}
+	near, far := net.Pipe()
+	c := &fakeConn{nc: far, f: http2.NewFramer(far, far), done: make(chan struct{})}
+	w.mu.Lock()
+	pod.conns = append(pod.conns, c)
+	mute, streams := pod.mute, pod.streams
+	w.mu.Unlock()
+	go c.run(mute, streams)
+	return near, nil
+}
+
+var errRefused = errors.New("refused by the test")
+
+func (c *fakeConn) run(mute bool, streams uint32) {
+	defer close(c.done)
+	defer c.nc.Close()
+	if mute {
+		_, _ = io.Copy(io.Discard, c.nc)
+		return
+	}
+	if _, err := io.ReadFull(c.nc, make([]byte, len(relay.Preface))); err != nil {
+		return
+	}
+	settings := []http2.Setting{}
+	if streams > 0 {
+		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: streams})
+	}
+	if c.f.WriteSettings(settings...) != nil {
+		return
+	}
+	for {
+		f, err := c.f.ReadFrame()
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = c.f.WriteSettingsAck()
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				_ = c.f.WritePing(true, f.Data)
+			}
+		case *http2.HeadersFrame:
+			c.calls = append(c.calls, f.StreamID)
+		case *http2.RSTStreamFrame:
+			c.reset = append(c.reset, f.StreamID)
+		case *http2.GoAwayFrame:
+			c.goaway = true
+		}
+		c.mu.Unlock()
+	}
+}
+
+// answer ends a call.
+func (c *fakeConn) answer(id uint32, code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	e := hpack.NewEncoder(&b)
+	for _, f := range [][2]string{{":status", "200"}, {"content-type", "application/grpc"}, {"grpc-status", code}} {
+		_ = e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	_ = c.f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(b.String()), EndHeaders: true, EndStream: true})
+}
+
+func (c *fakeConn) sayGoAway() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.f.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil)
+}
+
+// conn is the newest connection to a pod, how many there were ever, and the calls
+// on all.
+func (w *world) conn(i int) *fakeConn {
+	pod := w.pod(i)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(pod.conns) == 0 {
+		w.t.Fatalf("pod %d has no connection", i)
+	}
+	return pod.conns[len(pod.conns)-1]
+}
+
+func (w *world) dialled(i int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.dials[at(i)])
+}
+
+func (w *world) calls(i int) (n int) {
+	pod := w.pod(i)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range pod.conns {
+		c.mu.Lock()
+		n += len(c.calls)
+		c.mu.Unlock()
+	}
+	return n
+}
+
+// state is the state of a pod, and why.
+func (w *world) state(i int) (string, string) {
+	for _, pod := range w.Stats().Pods {
+		if pod.Addr == at(i).String() {
+			return pod.State, pod.StateReason
+		}
+	}
+	return "none", ""
+}
+
+func (w *world) want(i int, state, why string) {
+	w.t.Helper()
+	if got, reason := w.state(i); got != state || !strings.Contains(reason, why) {
+		w.t.Errorf("pod %d is %s (%q), want %s (%q)", i, got, reason, state, why)
+	}
+}
+
+// pass lets time go by.
+func pass(d time.Duration) {
+	t := time.NewTimer(d)
+	<-t.C
+	synctest.Wait()
+}
+
+// fakeClient is a client that a test leads by hand.
+type fakeClient struct {
+	w      *world
+	nc     net.Conn
+	f      *http2.Framer
+	next   uint32
+	mu     sync.Mutex
+	status map[uint32]string
+	text   map[uint32]string
+	goaway int
+	done   chan struct{}
+}
+
+func (w *world) client() *fakeClient {
+	near, far := net.Pipe()
+	w.admit(near)
+	c := &fakeClient{w: w, nc: far, f: http2.NewFramer(far, far), next: 1, status: map[uint32]string{}, text: map[uint32]string{}, done: make(chan struct{})}
+	c.f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	go c.run()
+	if _, err := io.WriteString(far, relay.Preface); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := c.f.WriteSettings(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = far.Close()
+		<-c.done
+	})
+	return c
+}
+
+func (c *fakeClient) run() {
+	defer close(c.done)
+	for {
+		f, err := c.f.ReadFrame()
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			for _, h := range f.Fields {
+				switch h.Name {
+				case "grpc-status":
+					c.status[f.StreamID] = h.Value
+				case "grpc-message":
+					c.text[f.StreamID] = h.Value
+				}
+			}
+		case *http2.GoAwayFrame:
+			c.goaway++
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				go func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					_ = c.f.WriteSettingsAck()
+				}()
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				go func(d [8]byte) {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					_ = c.f.WritePing(true, d)
+				}(f.Data)
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+// call begins a call and returns its stream.
+func (c *fakeClient) call() uint32 {
+	id := c.next
+	c.next += 2
+	var b strings.Builder
+	e := hpack.NewEncoder(&b)
+	for _, f := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", "/grpc.testing.TestService/EmptyCall"}, {":authority", "square.test"},
+		{"content-type", "application/grpc"}, {"te", "trailers"},
+	} {
+		_ = e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	c.mu.Lock()
+	err := c.f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(b.String()), EndHeaders: true, EndStream: true})
+	c.mu.Unlock()
+	if err != nil {
+		c.w.t.Fatal(err)
+	}
+	synctest.Wait()
+	return id
+}
+
+// ended is the grpc-status of a call, "" while it goes on, and its message.
+func (c *fakeClient) ended(id uint32) (string, string) {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status[id], c.text[id]
+}
+
+// TestBackoff: attempts that fail are repeated after gRPC's pauses.
+func TestBackoff(t *testing.T) {
+	inBubble(t, nil, nil, func(w *world) {
+		w.pod(1).refuse = true
+		w.source.Set(endpoints(1)...)
+		pass(10 * time.Minute)
+		w.mu.Lock()
+		dials := w.dials[at(1)]
+		w.mu.Unlock()
+		want := 1.0
+		for i := 1; i < len(dials); i++ {
+			if got := dials[i].Sub(dials[i-1]).Seconds(); got < want*0.79 || got > want*1.21 {
+				t.Errorf("pause %d is %.2f s, want %.2f", i, got, want)
+			}
+			want = min(want*1.6, 120)
+		}
+		if len(dials) < 12 {
+			t.Errorf("%d attempts", len(dials))
+		}
+		w.want(1, StateUnreachable, "refused by the test (next attempt in ")
+		w.mu.Lock()
+		w.pods[at(1)].refuse = false
+		w.mu.Unlock()
+		pass(3 * time.Minute)
+		w.want(1, StateReady, "")
+		n := w.dialled(1)
+		// A connection that ends is made again at once, and with a pause when that
+		// ends again.
+		_ = w.conn(1).nc.Close()
+		pass(time.Millisecond)
+		if got := w.dialled(1); got != n+1 {
+			t.Errorf("%d attempts after the first end", got-n)
+		}
+		_ = w.conn(1).nc.Close()
+		pass(500 * time.Millisecond)
+		if got := w.dialled(1); got != n+1 {
+			t.Errorf("%d attempts after the second end", got-n)
+		}
+		pass(time.Second)
+		w.want(1, StateReady, "")
+	})
+}
+
+// TestMutePod: a pod that never sends SETTINGS is given up, and calls say why.
+func TestMutePod(t *testing.T) {
+	inBubble(t, []int{1}, nil, func(w *world) {
+		c := w.client()
+		id := c.call()
+		pass(4 * time.Second)
+		w.want(1, StateConnecting, "")
+		if s := w.Stats(); s.Waiting != 1 || s.Ready {
+			t.Errorf("%+v", s)
+		}
+		pass(2 * time.Second)
+		w.want(1, StateUnreachable, "sends no HTTP/2 SETTINGS within 5s")
+		if code, text := c.ended(id); code != "14" || !strings.Contains(text, "SETTINGS") {
+			t.Errorf("%s %q", code, text)
+		}
+	}, func(w *world) { w.pod(1).mute = true })
+}
+
+// TestDrainTimeout: a removed pod keeps its call until the time is over.
+func TestDrainTimeout(t *testing.T) {
+	inBubble(t, []int{1, 2}, nil, func(w *world) {
+		c := w.client()
+		a, b := c.call(), c.call()
+		if w.calls(1) != 1 || w.calls(2) != 1 {
+			t.Fatalf("%d and %d calls", w.calls(1), w.calls(2))
+		}
+		w.source.Set(endpoints(2)...)
+		pass(5*time.Minute - time.Second)
+		w.want(1, StateDraining, "")
+		pass(2 * time.Second)
+		ended := 0
+		for _, id := range []uint32{a, b} {
+			if code, text := c.ended(id); code != "" {
+				ended++
+				if code != "14" || !strings.Contains(text, "was removed 5m0s ago") {
+					t.Errorf("%s %q", code, text)
+				}
+			}
+		}
+		if ended != 1 {
+			t.Errorf("%d calls ended", ended)
+		}
+		w.want(1, StateGone, "")
+		pass(2 * time.Minute)
+		w.want(1, "none", "")
+	})
+}
+
+// TestLinger: pods that are replaced all at once serve until one of the new ones
+// can.
+func TestLinger(t *testing.T) {
+	inBubble(t, []int{1}, nil, func(w *world) {
+		c := w.client()
+		w.pod(2).delay = 3 * time.Second
+		w.source.Set(endpoints(2)...)
+		pass(time.Second)
+		w.want(1, StateDraining, "it gets calls until")
+		c.call()
+		if w.calls(1) != 1 {
+			t.Error("the call waits")
+		}
+		pass(3 * time.Second)
+		w.want(2, StateReady, "")
+		w.want(1, StateDraining, "calls on it end by themselves")
+		c.call()
+		if w.calls(1) != 1 || w.calls(2) != 1 {
+			t.Errorf("%d and %d calls", w.calls(1), w.calls(2))
+		}
+		w.conn(1).answer(1, "0")
+		pass(time.Second)
+		w.want(1, StateGone, "")
+		w.pod(3).refuse = true
+		w.source.Set(endpoints(3)...)
+		pass(lingerMax + time.Second)
+		w.want(2, StateDraining, "calls on it end by themselves")
+		id := c.call()
+		if code, text := c.ended(id); code != "14" || !strings.Contains(text, "refused by the test") {
+			t.Errorf("%s %q", code, text)
+		}
+	})
+}
+
+// TestHeld: a pod that an answer lacks which is not believed is used only while no
+// other one can be, and is not dialled again.
+func TestHeld(t *testing.T) {
+	inBubble(t, []int{1, 2}, func(o *Options) { o.Policy.Refresh.EmptyGrace = time.Minute }, func(w *world) {
+		w.source.Tell(endpoint.Set{Endpoints: nil, Reason: "NXDOMAIN"})
+		pass(time.Millisecond)
+		w.want(1, StateHeld, "")
+		c := w.client()
+		c.call()
+		c.call()
+		if w.calls(1) != 1 || w.calls(2) != 1 {
+			t.Errorf("%d and %d calls", w.calls(1), w.calls(2))
+		}
+		_ = w.conn(1).nc.Close()
+		pass(5 * time.Second)
+		if n := w.dialled(1); n != 1 {
+			t.Errorf("a held pod was dialled %d times", n)
+		}
+		if s, _ := w.state(1); s == StateHeld {
+			t.Error("it is still held")
+		}
+		w.source.Tell(endpoint.Set{Endpoints: endpoints(1, 2)})
+		pass(time.Second)
+		w.want(1, StateReady, "")
+		w.want(2, StateReady, "")
+		if n := w.dialled(2); n != 1 {
+			t.Errorf("a pod that was never gone was dialled %d times", n)
+		}
+		if s := w.Stats(); s.GuardDecisions["held"] == 0 || s.GuardDecisions["restored"] == 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestGoAwayOfHeld: one that said GOAWAY is not held at all.
+func TestGoAwayOfHeld(t *testing.T) {
+	inBubble(t, []int{1, 2}, nil, func(w *world) {
+		w.pod(1).refuse = true
+		w.conn(1).sayGoAway()
+		pass(10 * time.Millisecond)
+		w.source.Tell(endpoint.Set{Endpoints: nil, Reason: "NXDOMAIN"})
+		pass(time.Millisecond)
+		w.want(2, StateHeld, "")
+		if s, _ := w.state(1); s == StateHeld {
+			t.Error("it is held")
+		}
+	})
+}
+
+// TestSilentPod: one that acknowledges nothing gets no calls, keeps those that it
+// has, and is closed only much later.
+func TestSilentPod(t *testing.T) {
+	inBubble(t, []int{1, 2}, nil, func(w *world) {
+		quiet := map[string]time.Time{}
+		w.Proxy.mu.Lock()
+		w.look = func(c *conn) (transport, bool) {
+			if since, ok := quiet[c.pod.addr]; ok {
+				return transport{unacked: true, acked: 100, lastAck: time.Since(since)}, true
+			}
+			return transport{}, true
+		}
+		w.Proxy.mu.Unlock()
+		c := w.client()
+		c.call()
+		c.call()
+		setQuiet := func(i int, on bool) {
+			w.Proxy.mu.Lock()
+			defer w.Proxy.mu.Unlock()
+			delete(quiet, at(i).String())
+			if on {
+				quiet[at(i).String()] = time.Now()
+			}
+		}
+		setQuiet(1, true)
+		pass(2 * time.Second)
+		w.want(1, StateSilent, "does not acknowledge")
+		for range 4 {
+			c.call()
+		}
+		if w.calls(1) != 1 || w.calls(2) != 5 {
+			t.Errorf("%d and %d calls", w.calls(1), w.calls(2))
+		}
+		// It was only paused.
+		pass(5 * time.Second)
+		setQuiet(1, false)
+		pass(time.Second)
+		w.want(1, StateReady, "")
+		c.call()
+		c.call()
+		if n := w.calls(1); n != 2 {
+			t.Errorf("%d calls", n)
+		}
+		// All are silent: calls wait.
+		setQuiet(1, true)
+		setQuiet(2, true)
+		pass(2 * time.Second)
+		waits := c.call()
+		if w.Stats().Waiting != 1 {
+			t.Errorf("%+v", w.Stats())
+		}
+		setQuiet(2, false)
+		pass(time.Second)
+		if w.Stats().Waiting != 0 || w.calls(2) != 7 {
+			t.Errorf("%d calls", w.calls(2))
+		}
+		// Now it is gone for good.
+		pass(18 * time.Second)
+		n := 0
+		for id := uint32(1); id <= waits; id += 2 {
+			if code, _ := c.ended(id); code == "14" {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d calls ended", n)
+		}
+	})
+}
+
+func TestSilenceSees(t *testing.T) {
+	s := silence{}
+	second := policy.Nanos(time.Second)
+	for i, step := range []struct {
+		at   policy.Nanos
+		in   transport
+		want time.Duration
+	}{
+		{1, transport{}, 0},
+		{2, transport{unacked: true, acked: 1, lastAck: time.Minute}, 0}, // was idle before
+		{3, transport{unacked: true, acked: 1, lastAck: time.Minute}, time.Second},
+		{4, transport{unacked: true, acked: 2, lastAck: 100 * time.Millisecond}, 0},                    // it goes on
+		{6, transport{unacked: true, acked: 2, lastAck: 50 * time.Millisecond}, 50 * time.Millisecond}, // it has no room, and says so
+		{9, transport{unacked: true, acked: 2, lastAck: 3 * time.Second}, 3 * time.Second},
+		{10, transport{acked: 3}, 0},
+		{11, transport{unacked: true, acked: 3, lastAck: time.Second}, 0},
+	} {
+		if got := s.see(step.in, step.at*second); got != step.want {
+			t.Errorf("step %d: %v, want %v", i, got, step.want)
+		}
+	}
+}
+
+// TestSlowStart: a new pod begins with less than its share; most of them new get
+// theirs at once.
+func TestSlowStart(t *testing.T) {
+	inBubble(t, []int{1, 2, 3}, nil, func(w *world) {
+		pass(11 * time.Second)
+		w.want(1, StateReady, "")
+		w.source.Set(endpoints(1, 2, 3, 4)...)
+		pass(time.Second)
+		w.want(4, StateWarming, "full share in 9s")
+		pass(10 * time.Second)
+		w.want(4, StateReady, "")
+		w.source.Set(endpoints(4, 5, 6, 7)...)
+		pass(time.Second)
+		w.want(5, StateReady, "")
+	})
+}
+
+// TestConfigure: what may change does, and no connection ends.
+func TestConfigure(t *testing.T) {
+	inBubble(t, []int{1, 2}, nil, func(w *world) {
+		o := w.settings.Options
+		o.Policy = config.Default(config.LeastRequest)
+		o.Policy.ConnectionsPerEndpoint = 3
+		o.Policy.Ejection.Enabled = false
+		o.Policy.Refresh.Interval = 2 * time.Second
+		if err := w.Configure(o); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		if s := w.Stats(); s.Policy != config.LeastRequest || s.Pods[0].Connections != 3 || s.Pods[1].Connections != 3 {
+			t.Errorf("%+v", s)
+		}
+		o.Policy = config.Default(config.PeakEWMA)
+		if err := w.Configure(o); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		if s := w.Stats(); s.Policy != config.PeakEWMA || s.Pods[0].Connections != 1 || w.dialled(1) != 3 {
+			t.Errorf("%d attempts, %+v", w.dialled(1), s)
+		}
+		if err := w.Configure(o); err != nil { // nothing is new
+			t.Error(err)
+		}
+		for name, change := range map[string]func(*Options){
+			"listen":  func(o *Options) { o.Listen = []string{"127.0.0.1:1"} },
+			"more":    func(o *Options) { o.Listen = append([]string{"127.0.0.1:1"}, o.Listen...) },
+			"target":  func(o *Options) { o.Target = "other:1" },
+			"invalid": func(o *Options) { o.Limits.MaxClients = -1 },
+		} {
+			bad := o
+			change(&bad)
+			if err := w.Configure(bad); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		w.Refresh()
+		w.source.Set(endpoints(2, 3)...)
+		pass(time.Second)
+		w.want(3, StateReady, "")
+	})
+}
+
+// TestManyPods: attempts go in turns, and end when their pods do.
+func TestManyPods(t *testing.T) {
+	n := make([]int, 200)
+	for i := range n {
+		n[i] = i + 1
+	}
+	inBubble(t, nil, nil, func(w *world) {
+		for _, i := range n {
+			w.pod(i).delay = time.Second
+		}
+		w.source.Set(endpoints(n...)...)
+		pass(500 * time.Millisecond)
+		begun := 0
+		for _, i := range n {
+			begun += w.dialled(i)
+		}
+		if begun != maxDials {
+			t.Errorf("%d attempts at a time", begun)
+		}
+		pass(2 * time.Second)
+		ready := 0
+		for _, pod := range w.Stats().Pods {
+			if pod.State == StateReady {
+				ready++
+			}
+		}
+		if ready != len(n) {
+			t.Errorf("%d are ready", ready)
+		}
+	})
+}
+
+// TestRemovedWhileDialled: an attempt ends with its pod.
+func TestRemovedWhileDialled(t *testing.T) {
+	inBubble(t, []int{2}, nil, func(w *world) {
+		w.pod(1).delay = 4 * time.Second
+		w.source.Set(endpoints(1, 2)...)
+		pass(time.Second)
+		w.source.Set(endpoints(2)...)
+		pass(time.Second)
+		w.want(1, StateGone, "")
+		if w.dialling != 0 {
+			t.Errorf("%d attempts go on", w.dialling)
+		}
+	})
+}
+
+// TestDualStack: the other address of a pod is tried when one takes its time.
+func TestDualStack(t *testing.T) {
+	six := netip.MustParseAddrPort("[2001:db8::1]:6565")
+	e := endpoint.Endpoint{Addrs: []netip.AddrPort{six, at(1)}, Ready: true, Serving: true}
+	for name, prepare := range map[string]func(w *world){
+		"slow":    func(w *world) { w.pods[six] = &fakePod{w: w, delay: 4 * time.Second} },
+		"refused": func(w *world) { w.pods[six] = &fakePod{w: w, refuse: true} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, nil, func(w *world) {
+				w.mu.Lock()
+				prepare(w)
+				w.mu.Unlock()
+				w.source.Set(e)
+				pass(time.Second)
+				if s := w.Stats().Pods[0]; s.State != StateReady || w.dialled(1) != 1 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+	t.Run("both refused", func(t *testing.T) {
+		inBubble(t, nil, nil, func(w *world) {
+			w.mu.Lock()
+			w.pods[six] = &fakePod{w: w, refuse: true}
+			w.mu.Unlock()
+			w.pod(1).refuse = true
+			w.source.Set(e)
+			pass(900 * time.Millisecond)
+			if s := w.Stats().Pods[0]; s.State != StateUnreachable || w.dialled(1) != 1 {
+				t.Errorf("%+v", s)
+			}
+		})
+	})
+}
+
+// TestLongStreams: what a stream lasts is not its pod's latency.
+func TestLongStreams(t *testing.T) {
+	inBubble(t, []int{1}, nil, func(w *world) {
+		c := w.client()
+		id := c.call()
+		pass(time.Minute)
+		w.conn(1).answer(id, "0")
+		synctest.Wait()
+		pod := w.Stats().Pods[0]
+		if pod.EWMA != 0 || pod.Calls != 1 || pod.P50 < 50*time.Second {
+			t.Errorf("%+v", pod)
+		}
+	})
+}
