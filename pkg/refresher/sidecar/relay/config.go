@@ -29,7 +29,8 @@ type Config struct {
 	// MaxOut is how much may lie in a connection's Out, taken and not yet Written
 	// included, before messages wait in their streams instead. MaxControl is how
 	// much of what cannot wait (acknowledgements, resets) may come on top of it
-	// before the peer, who reads nothing and makes work, is disconnected.
+	// before the peer, who reads nothing and makes work, is disconnected; it must
+	// have room for two header lists.
 	MaxOut, MaxControl int
 	// MaxBuffered is how much may wait in all streams together before receipt of a
 	// message does not return connection credit any more. From there on a client
@@ -126,7 +127,7 @@ func (c Config) Validate() error {
 		{"MaxWaiting", int64(c.MaxWaiting), 0, 1 << 24},
 		{"MaxWait", int64(c.MaxWait), 0, int64(24 * time.Hour)},
 		{"MaxOut", int64(c.MaxOut), maxFrame, 1 << 30},
-		{"MaxControl", int64(c.MaxControl), 4096, 1 << 30},
+		{"MaxControl", int64(c.MaxControl), 2 * int64(c.MaxHeaderList), 1 << 30},
 		{"MaxBuffered", int64(c.MaxBuffered), 0, 1 << 40},
 		{"RetainRequest", int64(c.RetainRequest), 0, 1 << 30},
 		{"RetainTotal", int64(c.RetainTotal), 0, 1 << 40},

@@ -41,17 +41,19 @@ type Conn struct {
 	opened policy.Nanos
 
 	// What is to be written.
-	out     []byte
-	taken   int    // bytes that TakeOut gave and Written did not take back
-	written int64  // bytes that went to the transport
-	dirty   bool   // in engine.dirty
-	doom    *Error // why it is in engine.doomed; nil: it is not
-	hadRoom bool   // as Host.Changed last saw it
-	enc     *hpack.Encoder
-	dec     *hpack.Decoder
-	preface int // bytes of the client's preface that are still to come
-	greeted bool
-	acked   bool // our SETTINGS are
+	out         []byte
+	taken       int    // bytes that TakeOut gave and Written did not take back
+	written     int64  // bytes that went to the transport
+	dirty       bool   // in engine.dirty
+	doom        *Error // why it is in engine.doomed; nil: it is not
+	hadRoom     bool   // as Host.Changed last saw it
+	enc         *hpack.Encoder
+	dec         *hpack.Decoder
+	tableShrunk bool   // the next block says so
+	tableGrows  uint32 // to this, after the next block; 0: not
+	preface     int    // bytes of the client's preface that are still to come
+	greeted     bool
+	acked       bool // our SETTINGS are
 
 	streams map[uint32]*stream
 	lastID  uint32 // of the client's streams

@@ -124,6 +124,9 @@ func (e *Engine) add(now policy.Nanos) *Conn {
 		engine: e, opened: now, at: len(e.conns), streams: make(map[uint32]*stream),
 		sendWin: defaultWindow, initWin: defaultWindow, maxConc: maxStreamID, recvWin: e.cfg.ConnWindow,
 	}
+	for i := range c.budget {
+		c.budget[i] = now
+	}
 	c.dec = hpack.NewDecoder(defaultTable, e.emit)
 	c.dec.SetMaxStringLength(e.cfg.MaxHeaderBlock)
 	c.enc = hpack.NewEncoder((*outWriter)(c))

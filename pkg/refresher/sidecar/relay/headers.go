@@ -113,6 +113,9 @@ func (c *Conn) writeHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		// It fails only when its writer does.
 		_ = c.enc.WriteField(fields[i])
 	}
+	if c.tableShrunk {
+		c.tableTold()
+	}
 	n := len(c.out) - at
 	if n <= maxFrame {
 		h := c.out[at-frameHeader:]

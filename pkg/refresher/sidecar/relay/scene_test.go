@@ -401,3 +401,7 @@ func (s *scene) over() {
 		}
 	}
 }
+
+func hpackField(name, value string) hpack.HeaderField {
+	return hpack.HeaderField{Name: name, Value: value}
+}

@@ -80,11 +80,7 @@ func (c *Conn) onSettings(flags byte, id uint32, p []byte) *Error {
 func (c *Conn) set(s setting) *Error {
 	switch s.id {
 	case settingHeaderTableSize:
-		// The peer's decoder has no more room than it says; ours needs no more than
-		// the default.
-		n := min(s.value, defaultTable)
-		c.enc.SetMaxDynamicTableSizeLimit(n)
-		c.enc.SetMaxDynamicTableSize(n)
+		c.resizeTable(min(s.value, defaultTable))
 	case settingEnablePush:
 		// Pushing is nothing that a server may allow (RFC 9113, 6.5.2).
 		if s.value > 1 || !c.client && s.value != 0 {
@@ -104,6 +100,33 @@ func (c *Conn) set(s setting) *Error {
 		}
 	}
 	return nil
+}
+
+// resizeTable keeps our encoder's table within what the peer's decoder has room
+// for, and within the default. One that shrinks and grows between two blocks takes
+// two updates in one (RFC 7541, 4.2), at which decoders in use fail, that of
+// golang.org/x/net among them: the growth waits for the next block.
+func (c *Conn) resizeTable(n uint32) {
+	was := c.enc.MaxDynamicTableSize()
+	c.enc.SetMaxDynamicTableSizeLimit(n)
+	c.tableGrows = 0
+	switch {
+	case n < was:
+		c.tableShrunk = true
+	case n > was && c.tableShrunk:
+		c.tableGrows = n
+	case n > was:
+		c.enc.SetMaxDynamicTableSize(n)
+	}
+}
+
+// tableTold is called when a block has told the peer of what resizeTable did.
+func (c *Conn) tableTold() {
+	c.tableShrunk = false
+	if c.tableGrows > 0 {
+		c.enc.SetMaxDynamicTableSize(c.tableGrows)
+		c.tableGrows = 0
+	}
 }
 
 // resize changes the windows of all streams by what the initial one changes; they
