@@ -3,6 +3,7 @@ package refresher
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -161,6 +162,13 @@ func (r *Refresher) Stats() Stats {
 		return Stats{Disabled: true}
 	}
 	return Stats{Targets: r.live.Stats()}
+}
+
+// Has reports whether a target, in the form of the channel's CanonicalTarget
+// method, has an endpoint at addr, one that the guard holds included. It is the
+// part of Stats that is cheap.
+func (r *Refresher) Has(target string, addr netip.AddrPort) bool {
+	return r.live != nil && r.live.Has(target, addr)
 }
 
 // Refresh looks every target up now that a channel uses. It returns at once;

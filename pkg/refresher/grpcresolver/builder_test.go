@@ -226,6 +226,24 @@ func TestWaitStockPolicy(t *testing.T) {
 	}
 }
 
+func TestHas(t *testing.T) {
+	bs := backends(t, 3)
+	source := static.New(endpoints(bs[:2]...)...)
+	b := newBuilder(t, source)
+	open(t, b, 2)
+	if !b.Has(square, bs[0].addr) || !b.Has(square, bs[1].addr) || b.Has(square, bs[2].addr) {
+		t.Error("not the two that there are")
+	}
+	if b.Has("refresh:///other:1", bs[0].addr) {
+		t.Error("a target that nobody uses has an endpoint")
+	}
+	source.Tell(endpoint.Set{Source: "dns", Reason: "NXDOMAIN"}) // not believed
+	eventually(t, "they are held", func() bool { return b.Stats()[0].Endpoints[0].Held })
+	if !b.Has(square, bs[0].addr) {
+		t.Error("a held endpoint is not found")
+	}
+}
+
 func TestWaitSaysWhy(t *testing.T) {
 	b := newBuilder(t, failingSource{errors.New("SERVFAIL")})
 	_, cc := dial(t, b)

@@ -62,26 +62,6 @@ type hub struct {
 	notBefore atomic.Int64 // policy.Nanos: looking at many endpoints takes time
 }
 
-// member is one endpoint as long as the guard knows it. What calls write is in
-// node.
-type member struct {
-	hub  *hub
-	id   uint64
-	node *policy.Node
-	// since is when it was seen, changed when the cluster says that it came.
-	since, changed time.Time
-	// called is set by the first call that succeeded.
-	called atomic.Bool
-
-	// Guarded by hub.mu.
-	ep    endpoint.Endpoint
-	held  bool
-	gone  bool
-	tried bool               // somebody dialled it
-	addrs []resolver.Address // never written to
-	ready int                // READY connections, of all balancers
-}
-
 func newHub(name string, cfg config.Config, events *queue) *hub {
 	h := &hub{
 		name: name, cfg: cfg, events: events,
@@ -269,50 +249,9 @@ func run(a, b []*reconcile.Member) int {
 	return n
 }
 
-// newMember makes one of so many members.
-func (h *hub) newMember(in *reconcile.Member, among int) *member {
-	return &member{
-		hub: h, id: in.ID, node: policy.NewNodeAmong(h.nodes, among), since: in.Since, changed: in.Changed,
-		ep: in.Endpoint, addrs: addresses(in.Endpoint), held: in.Standing == reconcile.Held,
-	}
-}
-
-// renewLocked gives a member its newest form.
-func (h *hub) renewLocked(m *member, in *reconcile.Member) {
-	h.connected -= m.connected()
-	if !m.ep.Equal(in.Endpoint) {
-		m.ep, m.addrs = in.Endpoint, addresses(in.Endpoint)
-	}
-	m.held = in.Standing == reconcile.Held
-	h.connected += m.connected()
-}
-
-// forgetLocked says that the guard knows m no more.
-func (h *hub) forgetLocked(m *member) {
-	h.connected -= m.connected()
-	m.gone = true
-}
-
-// connected is what m adds to the hub's connected.
-func (m *member) connected() int {
-	if m.ready > 0 && !m.held && !m.gone {
-		return 1
-	}
-	return 0
-}
-
 func (s *snapshot) add(m *member) {
 	s.views = append(s.views, view{m: m, held: m.held, weight: max(m.ep.Weight, 1)})
 	s.endpoints = append(s.endpoints, resolver.Endpoint{Addresses: m.addrs})
-}
-
-// addresses are an endpoint's in gRPC's form.
-func addresses(e endpoint.Endpoint) []resolver.Address {
-	out := make([]resolver.Address, len(e.Addrs))
-	for i, a := range e.Addrs {
-		out[i].Addr = a.String()
-	}
-	return out
 }
 
 // fail notes why nothing is known; what is known stays as it is.
@@ -462,10 +401,11 @@ func (h *hub) terminates(m *member) bool {
 }
 
 // settle tells the guard that a held member has no connection: it goes then,
-// because it is never dialled again.
+// because it is never dialled again. While another channel still makes one it
+// stays: that one settles it when the attempt fails.
 func (h *hub) settle(m *member) {
 	h.mu.Lock()
-	ended := m.held && m.ready == 0 && !m.gone
+	ended := m.held && m.ready == 0 && m.engaged == 0 && !m.gone
 	loop := h.loop
 	h.mu.Unlock()
 	if ended && loop != nil {

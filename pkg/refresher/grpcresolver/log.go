@@ -51,7 +51,10 @@ func logEvent(l *slog.Logger, e endpoint.Event, again bool) {
 		if again {
 			level = slog.LevelDebug
 		}
-		l.Log(context.Background(), level, "refresh failed, the endpoints stay", "source", e.Source, "err", e.Err)
+		if e.Source != "" { // "" before the first answer
+			l = l.With("source", e.Source)
+		}
+		l.Log(context.Background(), level, "refresh failed, the endpoints stay", "err", e.Err)
 	case endpoint.SourceSwitched:
 		if e.From == "" { // the first choice
 			l.Info("a source is chosen", "source", e.To, "reason", e.Reason)

@@ -27,6 +27,8 @@ type peer struct {
 	// majority of new ones, and no such majority gives it its share.
 	back bool
 	gone bool // removed: what ends is not made again
+	// engaged means that the hub counts it: it has connections, or attempts.
+	engaged bool
 
 	b     *balance
 	own   []resolver.Address // the member's
@@ -62,6 +64,7 @@ func (p *peer) update() {
 		p.slots = append(p.slots, s)
 		s.start()
 	}
+	p.engage()
 	if p.held {
 		p.retire()
 		return
@@ -80,9 +83,18 @@ func (p *peer) retire() {
 		s.close()
 		return true
 	})
+	p.engage()
 	p.assess()
 	if p.held && len(p.slots) == 0 {
 		p.b.hub.settle(p.m)
+	}
+}
+
+// engage tells the hub whether the peer may still have or get a connection.
+func (p *peer) engage() {
+	if now := len(p.slots) > 0; now != p.engaged {
+		p.engaged = now
+		p.b.hub.engage(p.m, now)
 	}
 }
 
@@ -96,9 +108,8 @@ func (p *peer) close() {
 		s.close()
 	}
 	p.slots = nil
-	if p.held {
-		p.b.hub.settle(p.m)
-	}
+	p.engage()
+	p.b.hub.settle(p.m) // it may be held, though nobody told this balancer yet
 }
 
 // assess works the state out again after a slot's changed.

@@ -1,6 +1,7 @@
 package grpcresolver
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -109,6 +110,29 @@ func (b *Builder) Stats() []TargetStats {
 		out[i].DroppedEvents = b.events.drops()
 	}
 	return out
+}
+
+// Has reports whether the target has an endpoint at addr, whether or not it is
+// held. A target is written as the channel's.
+func (b *Builder) Has(target string, addr netip.AddrPort) bool {
+	b.mu.Lock()
+	h := b.hubs[target]
+	b.mu.Unlock()
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	snap := h.snap
+	h.mu.Unlock()
+	if snap == nil {
+		return false
+	}
+	for _, m := range snap.refs {
+		if slices.Contains(m.Endpoint.Addrs, addr) {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *hub) stats() TargetStats {

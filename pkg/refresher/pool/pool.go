@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,16 +234,5 @@ func (p *Pool) expire(addr netip.AddrPort) {
 
 // member reports whether the guard still has an endpoint at addr.
 func (p *Pool) member(addr netip.AddrPort) bool {
-	target := p.conn.CanonicalTarget()
-	for _, t := range p.refresher.Stats().Targets {
-		if t.Target != target {
-			continue
-		}
-		for _, e := range t.Endpoints {
-			if slices.Contains(e.Addrs, addr) {
-				return true
-			}
-		}
-	}
-	return false
+	return p.refresher.Has(p.conn.CanonicalTarget(), addr)
 }
