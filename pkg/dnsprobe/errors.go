@@ -136,6 +136,11 @@ func exchangeError(ctx context.Context, err error) error {
 	return ioError(err)
 }
 
+// refused is an I/O error whose own text says that the connection was refused.
+type refused struct{ error }
+
+func (r refused) Unwrap() []error { return []error{ErrConnRefused, r.error} }
+
 // ioError classes an I/O error that no timer of ours caused.
 func ioError(err error) error {
 	var timeout interface{ Timeout() bool }
@@ -143,7 +148,7 @@ func ioError(err error) error {
 	case KindOf(err) != KindOther:
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, windowsConnRefused):
-		return fmt.Errorf("%w: %w", ErrConnRefused, err)
+		return refused{err}
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %w", ErrShortRead, err)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
