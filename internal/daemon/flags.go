@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -171,9 +170,12 @@ func badFlag(rows []Flag, err error) error {
 // otherVariables have the prefix and another reader.
 var otherVariables = []string{EnvPrefix + "DISABLE"}
 
-// serviceLink is what the kubelet puts into every container of a namespace that
-// has a Service called grpclb-refresher, or something longer.
-var serviceLink = regexp.MustCompile(`(_SERVICE_HOST|_SERVICE_PORT(_.*)?|_PORT(_.*)?)$`)
+// serviceLink reports whether a variable is one that the kubelet puts into every
+// container of a namespace that has a Service called grpclb-refresher, or something
+// longer.
+func serviceLink(name string) bool {
+	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_PORT_")
+}
 
 // variables takes what the environment says and the command line does not. One
 // that stands for nothing is only warned about: others write there, too.
@@ -181,7 +183,7 @@ func (o *Options) variables(rows []Flag, values []given, environ []string) []giv
 	var out []given
 	for _, entry := range environ {
 		name, text, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, EnvPrefix) || text == "" || slices.Contains(otherVariables, name) || serviceLink.MatchString(name) {
+		if !strings.HasPrefix(name, EnvPrefix) || text == "" || slices.Contains(otherVariables, name) || serviceLink(name) {
 			continue
 		}
 		i := slices.IndexFunc(rows, func(r Flag) bool { return r.Env == name })

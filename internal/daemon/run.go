@@ -138,7 +138,9 @@ func (d *daemon) warn(problems []settings.Problem) {
 func (d *daemon) loop(ctx context.Context, env environment) int {
 	if d.opts.File != "" {
 		d.file = &file{name: d.opts.File, sum: sha256.Sum256(d.opts.data)}
+		d.opts.data = nil
 	}
+	settle()
 	for {
 		select {
 		case err := <-d.pools.fail:
@@ -196,6 +198,7 @@ func (d *daemon) reload(ctx context.Context, asked bool) {
 		d.log.Warn("admin and log.format are read at the start alone: their change waits for the next one")
 	}
 	d.warn(warnings)
+	settle()
 }
 
 // refuse keeps what is in force, and says so.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -60,7 +61,7 @@ func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) *httpServer {
 	}
 	go func() {
 		defer close(s.done)
-		if err := s.server.Serve(l); err != nil && err != http.ErrServerClosed { //nolint:errorlint // net/http returns the value itself
+		if err := s.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			log.Error("a port of the daemon's own is gone", "addr", l.Addr().String(), "error", err)
 		}
 	}()

@@ -149,7 +149,8 @@ func quoted(words []string) []string {
 const (
 	anAddress = `^(\[[0-9A-Fa-f:.]+\]|[0-9.]*):[0-9]+$`
 	anyWord   = `^\S+$`
-	aName     = `^[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$`
+	aName     = `^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$`
+	nameBytes = 128
 )
 
 // root is the whole format.

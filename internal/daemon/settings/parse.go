@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,9 +92,6 @@ func (r *reader) problem(p place, text string) Problem {
 	return Problem{File: r.file, Line: p.line, Column: p.column, Path: p.path, Text: text}
 }
 
-// inMessage is how the YAML library says where something is.
-var inMessage = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
 func (r *reader) document(data []byte) {
 	if len(data) > MaxSize {
 		r.complain(place{}, "it has %d bytes; more than %d, what a ConfigMap holds, are not read", len(data), MaxSize)
@@ -122,13 +118,14 @@ func (r *reader) document(data []byte) {
 	}
 }
 
+// notYAML takes the place out of the library's "yaml: line 3: what is wrong".
 func (r *reader) notYAML(err error) {
 	p := place{}
-	text := err.Error()
-	if m := inMessage.FindStringSubmatch(text); m != nil {
-		text = text[len(m[0]):]
-		if p.line, _ = strconv.Atoi(m[1]); p.line > 0 {
-			p.column = 1
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		number, after, _ := strings.Cut(rest, ": ")
+		if line, err := strconv.Atoi(number); err == nil {
+			p.line, p.column, text = line, 1, after
 		}
 	}
 	r.complain(p, "this is no YAML: %s", text)

@@ -23,7 +23,7 @@ func Schema() map[string]any {
 // takes a negative time.
 const goDuration = `^([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*$|^0$`
 
-var bounds = regexp.MustCompile(`from (\d+) to (\d+)(, or 0: )?`)
+const bounds = `from (\d+) to (\d+)(, or 0: )?`
 
 func (n *node) schema() map[string]any {
 	s := map[string]any{}
@@ -62,7 +62,7 @@ func (n *node) schema() map[string]any {
 		s["type"], s["pattern"] = "string", goDuration
 	case number:
 		s["type"] = "integer"
-		if m := bounds.FindStringSubmatch(n.takes()); m != nil {
+		if m := regexp.MustCompile(bounds).FindStringSubmatch(n.takes()); m != nil {
 			inside := map[string]any{"minimum": integer(m[1]), "maximum": integer(m[2])}
 			if m[3] == "" {
 				s["minimum"], s["maximum"] = inside["minimum"], inside["maximum"]

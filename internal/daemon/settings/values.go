@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -73,10 +72,23 @@ func setDebug(r *reader, v value) error {
 	return nil
 }
 
-var hostName = regexp.MustCompile(aName)
+// isName holds a text against aName, by hand: regular expressions that are made at
+// the start stay in memory.
+func isName(s string) bool {
+	letter := func(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' }
+	if s == "" || len(s) > nameBytes || !letter(s[0]) || !letter(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if !letter(s[i]) && !strings.ContainsRune("._:-", rune(s[i])) {
+			return false
+		}
+	}
+	return true
+}
 
 func setHost(r *reader, v value) error {
-	if !hostName.MatchString(v.text) || strings.Contains(v.text, ":") {
+	if !isName(v.text) || strings.Contains(v.text, ":") {
 		return fmt.Errorf("%q is not a host name without a port", clip(v.text))
 	}
 	r.out.Admin.Hosts = append(r.out.Admin.Hosts, strings.ToLower(v.text))
@@ -97,7 +109,7 @@ func endTarget(r *reader, v value) {
 }
 
 func setName(r *reader, v value) error {
-	if !hostName.MatchString(v.text) {
+	if !isName(v.text) {
 		return fmt.Errorf("%q is not what it takes: letters, digits, dots, hyphens, underscores and colons, at most 128", clip(v.text))
 	}
 	r.target.Name = v.text
