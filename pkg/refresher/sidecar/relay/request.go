@@ -131,7 +131,7 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 		c.refund(len(p))
 		return nil
 	}
-	e.retain(s, p)
+	e.retain(s, p, end)
 	e.forward(h, p, end)
 	return nil
 }
@@ -176,12 +176,14 @@ func (c *Conn) lateData(id uint32, size int) *Error {
 }
 
 // retain keeps a copy of what goes to a backend, as long as the call may have to
-// go to another.
-func (e *Engine) retain(s *stream, p []byte) {
+// go to another. What fills the room and goes on would be too large with the next
+// frame: it is not even begun.
+func (e *Engine) retain(s *stream, p []byte, end bool) {
 	if !s.retaining {
 		return
 	}
-	if s.final || len(s.retained)+len(p) > e.cfg.RetainRequest || e.retained+len(p) > e.cfg.RetainTotal {
+	n := len(s.retained) + len(p)
+	if s.final || n > e.cfg.RetainRequest || n == e.cfg.RetainRequest && !end || e.retained+len(p) > e.cfg.RetainTotal {
 		e.forget(s)
 		return
 	}
