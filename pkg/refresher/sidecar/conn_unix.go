@@ -38,16 +38,16 @@ func (c *conn) initRaw() {
 	c.raw = raw
 	o := &c.out
 	o.try = func(fd uintptr) bool {
-		o.n, o.err = retry(syscall.Write, fd, o.b)
+		o.n, o.err = retry(sysWrite, fd, o.b)
 		return true
 	}
 }
 
 // retry repeats a system call that a signal interrupted. What cannot be done
 // without waiting is no error: n is 0.
-func retry(call func(fd int, b []byte) (int, error), fd uintptr, b []byte) (int, error) {
+func retry(call func(fd uintptr, b []byte) (int, error), fd uintptr, b []byte) (int, error) {
 	for {
-		n, err := call(int(fd), b)
+		n, err := call(fd, b)
 		if err == nil {
 			return n, nil
 		}
@@ -129,7 +129,7 @@ func (in *input) drain(fd uintptr) bool {
 		if in.buf == nil {
 			in.buf = buffers.Get().(*[readBuffer]byte)
 		}
-		n, err := syscall.Read(int(fd), in.buf[in.have:])
+		n, err := sysRead(fd, in.buf[in.have:])
 		switch {
 		case n > 0:
 			in.have += n

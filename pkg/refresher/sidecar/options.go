@@ -20,7 +20,7 @@ type Options struct {
 	// Listen are the addresses to listen on, "IP:PORT" or "[IPv6]:PORT", at least
 	// one. Port 0 takes any free one: see Proxy.Listening.
 	Listen []string
-	// Target is what endpoint.ParseTarget takes, with a port: a headless Service.
+	// Target is what ParseTarget takes: a headless Service and the port of its pods.
 	Target string
 	// Opener makes the source of the pods' addresses; nil means dns.New, which
 	// never reads /etc/hosts. A config.Tuner is tuned with Policy.Refresh.
@@ -149,7 +149,7 @@ type settings struct {
 func (o Options) check() (settings, error) {
 	s := settings{Options: o}
 	var errs []error
-	target, err := endpoint.ParseTarget("", o.Target, "")
+	target, err := ParseTarget(o.Target)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("target: %w", err))
 	}
