@@ -767,7 +767,7 @@ func TestDualStack(t *testing.T) {
 			w.mu.Unlock()
 			w.pod(1).refuse = true
 			w.source.Set(e)
-			pass(900 * time.Millisecond)
+			pass(700 * time.Millisecond)
 			if s := w.Stats().Pods[0]; s.State != StateUnreachable || w.dialled(1) != 1 {
 				t.Errorf("%+v", s)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -155,7 +156,7 @@ func unreachable(err error, timeout time.Duration) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &t) && t.Timeout():
 		return fmt.Sprintf("no answer within %v: the pod or its node is gone, or a NetworkPolicy drops the packets", timeout)
 	}
-	return err.Error()
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // unlike says why a pod's connection ended before its SETTINGS came, by what it

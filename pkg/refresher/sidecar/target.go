@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -38,4 +37,4 @@ type reworded struct {
 }
 
 func (r reworded) Error() string { return r.text }
-func (r reworded) Unwrap() error { return errors.Unwrap(r.error) }
+func (r reworded) Unwrap() error { return r.error }
