@@ -24,8 +24,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
-
-	"github.com/grpclb/kubectl-grpclb/internal/testkit/dnstest"
 )
 
 // backend is a gRPC server in the place of a pod.
@@ -128,8 +126,12 @@ func load(t *testing.T, addr string, perSecond int) {
 	})
 }
 
+// inNamespace starts a program with a resolv.conf of its own: the daemon asks the
+// servers of that file and no others, and this machine's file stays as it is.
+const inNamespace = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
+
 // startDaemon runs the real program and waits until it answers.
-func startDaemon(t *testing.T, admin string, args ...string) {
+func startDaemon(t *testing.T, conf, admin string, args ...string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "grpclb-refresher")
 	build := exec.Command("go", "build", "-o", program, "./cmd/grpclb-refresher")
@@ -142,7 +144,8 @@ func startDaemon(t *testing.T, admin string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, append([]string{"sidecar", "--admin", admin}, args...)...)
+	argv := append([]string{"--mount", "--propagation", "private", "sh", "-c", inNamespace, conf, program, "sidecar", "--admin", admin}, args...)
+	cmd := exec.Command("unshare", argv...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -179,15 +182,16 @@ func startDaemon(t *testing.T, admin string, args ...string) {
 // TestDaemon is the whole thing: the real program under load, with a pod that
 // fails and one that comes later.
 func TestDaemon(t *testing.T) {
-	const name = "square-headless.default.svc.cluster.local."
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for a DNS server and a resolv.conf of its own")
+	}
+	const name = "square-headless.default.svc.cluster.local"
 	pods, port := startBackends(t, 4)
-	zone := dnstest.NewZone(t, "cluster.local.")
-	zone.Headless(name, "grpc", port, pods[0].addr, pods[1].addr, pods[2].addr)
-	server := dnstest.Serve(t, zone)
+	dns := serveNames(t, name, pods[0].addr, pods[1].addr, pods[2].addr)
 	pods[1].fails.Store(3)
 
 	listen, admin, debug := freeAddress(t), freeAddress(t), freeAddress(t)
-	startDaemon(t, admin, "--listen", listen, "--target", fmt.Sprintf("dns://%s/%s:%d", server.Addr(), name, port), "--debug", debug, "--interval", "1s")
+	startDaemon(t, dns.conf, admin, "--listen", listen, "--target", fmt.Sprintf("%s:%d", name, port), "--debug", debug, "--interval", "1s")
 	load(t, listen, 200)
 
 	b := open(t, debug, "/", desk)
@@ -202,8 +206,7 @@ func TestDaemon(t *testing.T) {
 	b.shoot("daemon-failing")
 
 	// A pod more: seen at the next look, and it gets its share.
-	zone.Remove(name)
-	zone.Headless(name, "grpc", port, pods[0].addr, pods[1].addr, pods[2].addr, pods[3].addr)
+	dns.set(pods[0].addr, pods[1].addr, pods[2].addr, pods[3].addr)
 	b.until(rows + " === 4")
 	b.until(fmt.Sprintf(`parseFloat(document.querySelector(%q).innerText) > 5`, cell(row(3), "Share of calls")))
 	b.reads("#t0-refreshes", row(3))

@@ -37,7 +37,7 @@ func TestLive(t *testing.T) {
 	b.until(fmt.Sprintf(`document.querySelector(%q).innerText !== %q`, cell(first.Addr, "Calls"), calls))
 
 	p.do(func() { first.fails, first.slow = 1.0/3, 180*time.Millisecond })
-	b.reads(".headline", first.Name+" fails 33")
+	b.reads(".headline", first.Addr+" fails 33")
 	b.reads(cell(first.Addr, "Success"), "67")
 	b.reads(cell(first.Addr, "Success"), "UNKNOWN")
 
@@ -92,7 +92,7 @@ func TestKeepsPlace(t *testing.T) {
 	if got := eval[bool](b, `document.querySelector("#t0-refreshes").open`); got != opened {
 		t.Errorf("open is %t after the next answer, want %t", got, opened)
 	}
-	if !eval[bool](b, `document.activeElement?.tagName === "SUMMARY" && row.isConnected && getSelection().toString().includes("square")`) {
+	if !eval[bool](b, `document.activeElement?.tagName === "SUMMARY" && row.isConnected && getSelection().toString().includes("10.244")`) {
 		t.Errorf("focus on %s, selected %q", eval[string](b, `document.activeElement.tagName`), eval[string](b, `getSelection().toString()`))
 	}
 	// A row that goes takes no other with it.
@@ -155,6 +155,9 @@ func TestNarrow(t *testing.T) {
 				p.pods[2].State, p.pods[2].rate, p.pods[2].Connections = sidecar.StateUnreachable, 0, 0
 				p.pods[2].StateReason = "dial tcp 10.244.1.13:6565: connect: connection refused"
 				p.pods[1].fails = 0.12
+				for i, q := range p.pods {
+					q.Name, q.Node, q.Zone = fmt.Sprintf("default/square-6d5f9c7b8-%05x", 0x3a2f1+i*7919), fmt.Sprintf("worker-%d", i+1), "eu-1a"
+				}
 				p.stats.Passthrough = sidecar.Passthrough{Total: 1, Kinds: map[string]uint64{"tls": 1}, LastPod: p.pods[0].Addr}
 			})
 			addr, _ := serve(t, admin.Debug(p, nil), "127.0.0.1:0")
@@ -230,7 +233,7 @@ func TestMany(t *testing.T) {
 	if n := eval[int](b, rows); n != 100 {
 		t.Errorf("%d rows, want 100", n)
 	}
-	if got := b.text(".pods tbody tr .name"); got != p.pods[777].Name {
+	if got := b.text(".pods tbody tr .name"); got != p.pods[777].Addr {
 		t.Errorf("%s stands first, want the pod in trouble", got)
 	}
 	b.do(chromedp.Click(chromedp.CSS(`a[href="?pods=all"]`)))

@@ -47,7 +47,7 @@ func newPool() *pool {
 		},
 		info: admin.Info{
 			Version: version.Info{Version: "v0.4.0", Commit: "1a2b3c4d5e6f", GoVersion: "go1.26.8"}, Started: now.Add(-3 * time.Hour),
-			Config: admin.Config{File: "/etc/grpclb-refresher/config.yaml", Generation: 2, Loaded: now.Add(-40 * time.Minute)},
+			Config: admin.Config{File: "/etc/grpclb/sidecar.yaml", Generation: 2, Loaded: now.Add(-40 * time.Minute)},
 		},
 	}
 	for i := range 3 {
@@ -60,8 +60,8 @@ func newPool() *pool {
 
 func newPod(i int) *pod {
 	return &pod{rate: 33, slow: 2 * time.Millisecond, Pod: sidecar.Pod{
-		Addr: fmt.Sprintf("10.244.%d.%d:6565", i/200+1, i%200+11), Name: fmt.Sprintf("square-6d5f9c7b8-%05x", 0x3a2f1+i*7919), Node: fmt.Sprintf("worker-%d", i%3+1),
-		Zone: "eu-1a", State: sidecar.StateReady, Since: time.Now().Add(-3 * time.Hour), Connections: 1, InFlight: 1, Codes: map[string]uint64{},
+		// DNS knows neither names nor nodes of pods.
+		Addr: fmt.Sprintf("10.244.%d.%d:6565", i/200+1, i%200+11), State: sidecar.StateReady, Since: time.Now().Add(-3 * time.Hour), Connections: 1, InFlight: 1, Codes: map[string]uint64{},
 	}}
 }
 
