@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 )
 
 // Explain says for people what the settings of a file mean.
@@ -21,8 +23,12 @@ func (s Settings) Explain(name string) string {
 			listen[i] = l.String()
 		}
 		fmt.Fprintf(&b, "\n%s\n  calls to   %s\n  go to      %s\n", t.Name, strings.Join(listen, ", "), t.meaning())
-		if parsed, err := ParseTarget(t.Target); err == nil && !parsed.IsIP() {
-			fmt.Fprintf(&b, "  looked up  every %s, by the DNS servers of /etc/resolv.conf\n", short(t.Policy.Refresh.Interval))
+		if parsed, err := sidecar.ParseTarget(t.Target); err == nil && !parsed.IsIP() {
+			by := "the DNS servers of /etc/resolv.conf"
+			if parsed.Server != "" {
+				by = "the DNS server " + parsed.Server
+			}
+			fmt.Fprintf(&b, "  looked up  every %s, by %s\n", short(t.Policy.Refresh.Interval), by)
 		}
 		fmt.Fprintf(&b, "  chosen by  %s\n", strings.TrimPrefix(t.Policy.Policy, policyPrefix))
 	}
@@ -39,7 +45,7 @@ func (s Settings) Explain(name string) string {
 
 // meaning says which pods a target means.
 func (t Target) meaning() string {
-	parsed, err := ParseTarget(t.Target)
+	parsed, err := sidecar.ParseTarget(t.Target)
 	if err != nil { // it was parsed before
 		return t.Target
 	}

@@ -223,7 +223,7 @@ func targetNode() *node {
 			wants: "a loopback IP address and a port: `127.0.0.10:6565`, `[::1]:6565`", required: true,
 			Field: Field{What: "addresses whose calls go to the target's pods"},
 			set:   setListen}},
-		{name: "target", kind: text, required: true, pattern: anyWord, wants: "`NAME:PORT`, the port as a number or as the name of the Service's port",
+		{name: "target", kind: text, required: true, pattern: anyWord, wants: "`NAME:PORT`, the port as a number or as the name of the Service's port; `dns://SERVER/NAME:PORT` asks that DNS server",
 			Field: Field{What: "the Service whose pods are called: a headless one, or one with a twin `NAME-headless`"},
 			set:   setTarget},
 		policyNode(),

@@ -58,7 +58,7 @@ type Target struct {
 	Name string
 	// Listen are the addresses, one at least.
 	Listen []netip.AddrPort
-	// Target is the text that endpoint.ParseTarget takes.
+	// Target is the text that sidecar.ParseTarget takes.
 	Target string
 	// Policy is complete and valid.
 	Policy config.Config

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 )
 
 // off switches an address off.
@@ -130,27 +130,12 @@ func setListen(r *reader, v value) error {
 	return nil
 }
 
-// setTarget takes NAME:PORT, and refresh://SERVER/NAME:PORT for a DNS server of
-// its own.
 func setTarget(r *reader, v value) error {
-	if _, err := ParseTarget(v.text); err != nil {
+	if _, err := sidecar.ParseTarget(v.text); err != nil {
 		return err
 	}
 	r.target.Target = v.text
 	return nil
-}
-
-// ParseTarget takes the text of a target apart. The error wraps
-// endpoint.ErrTarget.
-func ParseTarget(text string) (endpoint.Target, error) {
-	if scheme, rest, ok := strings.Cut(text, "://"); ok {
-		return endpoint.Target{}, fmt.Errorf("%w %q: it is written without %s://: %s", endpoint.ErrTarget, clip(text), scheme, clip(strings.TrimLeft(rest, "/")))
-	}
-	t, err := endpoint.ParseTarget("", text, "")
-	if err != nil {
-		return t, errors.New(strings.Replace(err.Error(), "refresh:///NAME.NAMESPACE:PORT", "NAME.NAMESPACE:PORT", 1))
-	}
-	return t, nil
 }
 
 // policyInput is what a target says about its policy, until all of it is known.
@@ -287,7 +272,7 @@ func (r *reader) warnings() []Problem {
 	first := map[string]int{}
 	for i, t := range r.out.Targets {
 		p := r.targets[i]
-		parsed, err := ParseTarget(t.Target)
+		parsed, err := sidecar.ParseTarget(t.Target)
 		switch {
 		case err != nil: // it was parsed before
 		case parsed.IsIP():
