@@ -258,7 +258,7 @@ func completeFlag(cmd *cobra.Command, flag string, complete cobra.CompletionFunc
 }
 
 // fileFlags take the name of a file or folder: for them the shell's own completion is right.
-var fileFlags = []string{"from", "save", "dir", "kubeconfig", "cache-dir", "certificate-authority", "client-certificate", "client-key"}
+var fileFlags = []string{"filename", "from", "save", "dir", "kubeconfig", "cache-dir", "certificate-authority", "client-certificate", "client-key"}
 
 // completeOthers ends the completion of a command tree: connection flags, and no file names for values that are no files.
 func (a *app) completeOthers(root *cobra.Command) {

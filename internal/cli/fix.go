@@ -35,12 +35,13 @@ func (a *app) fixCmd() *cobra.Command {
 	var f fixFlags
 	strategies, languages := strategyNames(), fix.Languages()
 	cmd := &cobra.Command{
-		Use:   "fix svc/NAME [--strategy headless|mesh|max-age]",
+		Use:   "fix svc/NAME [--strategy headless|sidecar|mesh|max-age]",
 		Short: "write the manifests, patches and client code that spread the calls; changes nothing itself",
 		Long: `Writes what to apply, as YAML for kubectl apply, with the rest (client code, caveats) as comments.
 It changes nothing: read it, then pipe it.
 
   headless   a second Service without a cluster IP, and the clients' targets changed to it (round_robin over all pods)
+  sidecar    put the refresher beside the clients, which then balances their calls: no code changes
   mesh       put the clients into Linkerd or Istio and let them dial the cluster IP
   max-age    let servers close connections after a while, so that clients look for new pods`,
 		Example: `  ` + Name + ` fix svc/square-service --strategy headless | kubectl apply -f -
@@ -86,6 +87,7 @@ func (a *app) fix(ctx context.Context, f fixFlags, args []string) error {
 		return err
 	}
 	opt := f.options
+	opt.Image = defaultImage()
 	if o.from == "" {
 		ses, err := a.session(nil)
 		if err != nil {
@@ -160,7 +162,7 @@ func fill(v *diagnose.View, f *diagnose.Fix) {
 	if f.Strategy == "" {
 		return
 	}
-	p, err := fix.Build(v, f.Strategy, fix.Options{Mesh: namedMesh(f.Commands)})
+	p, err := fix.Build(v, f.Strategy, fix.Options{Mesh: namedMesh(f.Commands), Image: defaultImage()})
 	if err != nil {
 		f.Caveats = append(f.Caveats, err.Error())
 		return

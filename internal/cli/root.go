@@ -98,7 +98,7 @@ This plugin looks (read-only unless asked), names the cause with its evidence, a
 	f.IntVarP(&a.level, "verbosity", "v", 0, "1: print what was asked of the API server; 2: also how each group of facts ended")
 	a.config.AddFlags(f)
 	hideFlags(root)
-	root.AddCommand(a.diagnoseCmd(), a.spreadCmd(), a.dnsCmd(), a.probeCmd(), a.fixCmd(), a.explainCmd(), a.checksCmd(), a.completionCmd(), a.versionCmd())
+	root.AddCommand(a.diagnoseCmd(), a.spreadCmd(), a.dnsCmd(), a.probeCmd(), a.fixCmd(), a.injectCmd(), a.uninjectCmd(), a.explainCmd(), a.checksCmd(), a.completionCmd(), a.versionCmd())
 	a.completeOthers(root)
 	return root
 }

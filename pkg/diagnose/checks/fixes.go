@@ -33,7 +33,7 @@ func fixHeadless(v *diagnose.View) diagnose.Fix {
 
 // fixSidecar changes no client's code or configuration.
 func fixSidecar(v *diagnose.View) diagnose.Fix {
-	return strategy(v, diagnose.StrategySidecar, "put the refresher sidecar beside the clients: no code changes")
+	return strategy(v, diagnose.StrategySidecar, "add the refresher sidecar to the clients, no code change")
 }
 
 // fixMesh brings the clients into the mesh that was seen. Where none was, the command names one, since it could not choose.

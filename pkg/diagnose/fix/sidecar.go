@@ -16,8 +16,10 @@ import (
 // SidecarPlan is what the sidecar needs to know of a Service.
 type SidecarPlan struct {
 	Service inject.Service
-	// Twin is the headless Service to apply, which the sidecar looks up; nil when there is one, or none is needed.
+	// Twin is the headless Service that the sidecar looks up, as it is to be applied; nil when another's is used, or none is needed.
 	Twin *Object
+	// There is true when the twin exists already as it has to be.
+	There bool
 	// Notes are sentences.
 	Notes []string
 }
@@ -63,13 +65,17 @@ func (b *builder) sidecarService() (SidecarPlan, error) {
 		}
 	}
 	if there, ok := b.service(name); ok && there.Headless() && maps.Equal(there.Selector, s.Selector) {
-		create = false
+		out.There = true
 	}
 	if create {
 		if err := b.addTwin(name, ports); err != nil {
 			return SidecarPlan{}, err
 		}
-		out.Twin = &b.plan.Objects[len(b.plan.Objects)-1]
+		twin := b.plan.Objects[len(b.plan.Objects)-1]
+		out.Twin = &twin
+		if out.There {
+			b.plan.Objects = b.plan.Objects[:len(b.plan.Objects)-1]
+		}
 	}
 	out.Notes = b.plan.Notes
 	return out, nil
@@ -77,7 +83,7 @@ func (b *builder) sidecarService() (SidecarPlan, error) {
 
 // sidecar puts the refresher beside each client that was found.
 func (b *builder) sidecar() error {
-	b.plan.Title = "put the refresher sidecar beside the clients: no code changes"
+	b.plan.Title = "add the refresher sidecar to the clients, no code change"
 	if err := b.meshGuard(); err != nil {
 		return err
 	}
@@ -131,6 +137,26 @@ func (b *builder) sidecarClients(opt inject.Options) {
 	}
 }
 
+// others adds the Services that a client was injected for before: an injection is made anew as a whole.
+func (b *builder) others(read inject.Workload, opt inject.Options) (inject.Options, error) {
+	for _, k := range read.Services {
+		if slices.ContainsFunc(opt.Services, func(s inject.Service) bool { return s.Key == k }) {
+			continue
+		}
+		v, ok := b.v.Snapshot.View(k)
+		if !ok {
+			return opt, fmt.Errorf("it was injected for svc/%s of %s, too, which could not be read", k.Name, k.Namespace)
+		}
+		p, err := Sidecar(v, Options{})
+		if err != nil {
+			return opt, err
+		}
+		opt.Services = append(slices.Clone(opt.Services), p.Service)
+	}
+	slices.SortFunc(opt.Services, func(x, y inject.Service) int { return x.Key.Compare(y.Key) })
+	return opt, nil
+}
+
 // injectClient changes one client, or says what to run when it was not read.
 func (b *builder) injectClient(w diagnose.Workload, opt inject.Options) {
 	command := diagnose.Command{Args: []string{"kubectl", "grpclb", "inject", w.Ref(), "-n", w.Namespace, "--service", serviceWord(b.v.Service.Key, w.Namespace), "--apply"},
@@ -148,6 +174,11 @@ func (b *builder) injectClient(w diagnose.Workload, opt inject.Options) {
 		return
 	}
 	read, err := inject.Read(o.live, w.Namespace)
+	if err != nil {
+		b.note("%s is left as it is: %v.", w.Ref(), err)
+		return
+	}
+	opt, err = b.others(read, opt)
 	if err != nil {
 		b.note("%s is left as it is: %v.", w.Ref(), err)
 		return
@@ -212,6 +243,33 @@ func order(patch, live map[string]any, kind string) {
 		}
 		spec["$setElementOrder/"+list] = names
 	}
+}
+
+// Document is what `kubectl apply` takes to inject a live object; see liveObject for what it holds.
+type Document struct {
+	Content map[string]any
+	// Whole is true when it holds all fields of the last applied manifest.
+	Whole bool
+	// Applier is the manager of an object that is kept by server-side apply, for which Content is not to be used.
+	Applier string
+	// Keeper names the tool that writes the object from elsewhere; Controller the object that manages it. Empty when none does.
+	Keeper, Controller string
+}
+
+// Inject makes the document of a live object; a nil injection says only who keeps it.
+func Inject(kind, namespace, name string, live map[string]any, in *inject.Injection) (Document, error) {
+	o, err := newLive(kind, namespace, name, live)
+	if err != nil {
+		return Document{}, err
+	}
+	d := Document{Whole: o.whole, Applier: o.applier, Keeper: o.keeper(), Controller: o.controller()}
+	if in != nil {
+		if err := o.inject(in); err != nil {
+			return d, err
+		}
+	}
+	d.Content = o.doc
+	return d, nil
 }
 
 // merge puts b into a; lists of b win.

@@ -104,7 +104,7 @@ func TestSidecarService(t *testing.T) {
 			if diff := cmp.Diff(c.want, p.Service); diff != "" {
 				t.Error(diff)
 			}
-			if (p.Twin != nil) != c.twin {
+			if (p.Twin != nil && !p.There) != c.twin {
 				t.Errorf("twin %+v", p.Twin)
 			}
 		})

@@ -69,6 +69,13 @@ func (l *look) say(level Level, code, instead, format string, args ...any) {
 
 const byEnv = "--mode env writes 127.0.0.1 into the variables and arguments instead of relying on names"
 
+// Names reports whether a variable or an argument of the workload names one of the Services.
+func Names(w Workload, services []Service, domain string) bool {
+	l := &look{w: w, o: Options{Services: services, Domain: domain}}
+	l.targets()
+	return len(l.found) > 0
+}
+
 // Decide looks at a workload and says what it gets, with everything that was found on the way. The injection is nil when one of the
 // remarks is a Refusal.
 func Decide(w Workload, o Options, f Facts) (*Injection, []Remark) {
@@ -149,6 +156,12 @@ func (l *look) loopback() map[netip.Addr]bool {
 }
 
 func (l *look) services() {
+	for _, k := range l.w.Services {
+		if !slices.ContainsFunc(l.o.Services, func(s Service) bool { return s.Key == k }) {
+			l.say(Warning, "service-dropped", "name it, too, to keep it",
+				"%s was injected for svc/%s of %s as well: its calls there go to the Service again", l.w.Ref(), k.Name, k.Namespace)
+		}
+	}
 	for _, s := range l.o.Services {
 		if slices.Contains(l.f.Selected, s.Key) {
 			l.say(Refusal, "server", "inject the workloads that call it", "%s runs the pods of svc/%s itself: its servers and the sidecar would want the same ports", l.w.Ref(), s.Name)

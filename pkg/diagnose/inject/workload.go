@@ -17,8 +17,9 @@ type Workload struct {
 	// Named is false when the manifest names no namespace: Key then has the default one.
 	Named    bool
 	Template corev1.PodTemplateSpec
-	// Injected is true when the object had an injection, which is replaced.
+	// Injected is true when the object had an injection, which is replaced; Services are those that it was for.
 	Injected bool
+	Services []diagnose.Key
 }
 
 // Ref returns the workload as kubectl takes it: "deploy/aggregator-app".
@@ -63,6 +64,11 @@ func Read(obj map[string]any, namespace string) (Workload, error) {
 		return w, fmt.Errorf("%s: %w", w.Ref(), err)
 	}
 	w.Injected = had
+	for _, s := range recordOf(obj, templatePath(w.Kind)).Services {
+		if ns, name, ok := strings.Cut(s, "/"); ok {
+			w.Services = append(w.Services, diagnose.Key{Namespace: ns, Name: name})
+		}
+	}
 	tmpl := mapAt(without, templatePath(w.Kind)...)
 	raw, err := json.Marshal(map[string]any{"metadata": tmpl["metadata"], "spec": tmpl["spec"]})
 	if err != nil {

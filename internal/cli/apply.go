@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/fix"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
+)
+
+// fieldManager is who the API server notes as the writer of what is applied.
+const fieldManager = diagnose.ManagedBy
+
+// applyChange changes a live object in the manner of all that this plugin changes: it says where, shows what a dry run of the API server
+// makes of it, asks, and then does it for the object that was read and no other.
+func (a *app) applyChange(ctx context.Context, s *collect.Session, c change, yes bool) error {
+	patch, some, err := c.patch()
+	if err != nil {
+		return err
+	}
+	if !some && len(c.twins) == 0 {
+		a.say(c.name() + " is as it should be: nothing is changed")
+		return nil
+	}
+	if !yes && !a.canAsk() {
+		return usage("--yes answers for you", "--apply asks before it changes anything, and standard input is no terminal")
+	}
+	if err := a.dryRun(ctx, s, c, patch); err != nil {
+		return err
+	}
+	if !yes {
+		if ok, err := a.agreed(ctx, "change "+c.name()+" in "+c.ref.Namespace+"?"); err != nil || !ok {
+			return errors.Join(err, couldNot(errors.New("nothing was changed"), ""))
+		}
+	}
+	for _, t := range c.twins {
+		if _, err := createService(ctx, s, t, false); err != nil {
+			return err
+		}
+		a.say(t.Ref + " created")
+	}
+	if !some {
+		return nil
+	}
+	if _, err := patchObject(ctx, s, c, patch, false); err != nil {
+		return err
+	}
+	a.say(c.name() + " changed")
+	if c.ref.Kind != "CronJob" {
+		a.note("its pods are being replaced: kubectl rollout status %s -n %s", c.name(), c.ref.Namespace)
+	}
+	return nil
+}
+
+// dryRun prints what the API server, admission included, would make of the change.
+func (a *app) dryRun(ctx context.Context, s *collect.Session, c change, patch []byte) error {
+	a.say(fmt.Sprintf("context %s", quotedOr(s.Context(), "of the service account")))
+	for _, t := range c.twins {
+		after, err := createService(ctx, s, t, true)
+		if err != nil {
+			return err
+		}
+		if err := a.printDiff(t.Ref, nil, after); err != nil {
+			return err
+		}
+	}
+	if patch == nil {
+		return nil
+	}
+	after, err := patchObject(ctx, s, c, patch, true)
+	if err != nil {
+		return err
+	}
+	return a.printDiff(c.name(), c.before, after)
+}
+
+func quotedOr(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return unquoted(s)
+}
+
+// printDiff compares two states of an object, without what the server alone writes.
+func (a *app) printDiff(ref string, before, after map[string]any) error {
+	x, err := comparable(before)
+	if err != nil {
+		return err
+	}
+	y, err := comparable(after)
+	if err != nil {
+		return err
+	}
+	_, err = a.Out.Write(diff.Diff(ref+" now", x, ref+" then", y))
+	return err
+}
+
+func comparable(obj map[string]any) ([]byte, error) {
+	if obj == nil {
+		return nil, nil
+	}
+	raw, err := json.Marshal(obj)
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, err
+	}
+	delete(m, "status")
+	if meta, ok := m["metadata"].(map[string]any); ok {
+		for _, k := range []string{"managedFields", "generation", "resourceVersion", "uid", "creationTimestamp"} {
+			delete(meta, k)
+		}
+	}
+	return quote.YAML(m)
+}
+
+// canAsk reports whether there is somebody to ask.
+func (a *app) canAsk() bool {
+	f, ok := a.In.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// agreed asks a question; only y or yes agrees.
+func (a *app) agreed(ctx context.Context, question string) (bool, error) {
+	fmt.Fprint(a.Err, quote.Visible(question)+" [y/N] ")
+	answer := make(chan string, 1)
+	// A read from a terminal takes no context: an interrupt ends the process, and with it this goroutine.
+	go func() {
+		line, _ := bufio.NewReader(a.In).ReadString('\n')
+		answer <- line
+	}()
+	select {
+	case line := <-answer:
+		word := strings.ToLower(strings.TrimSpace(line))
+		return word == "y" || word == "yes", nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// patchObject sends a merge patch.
+func patchObject(ctx context.Context, s *collect.Session, c change, patch []byte, dry bool) (map[string]any, error) {
+	r := workloadKinds[c.ref.Kind]
+	op := collect.Op{Verb: "patch", Resource: r, Namespace: c.ref.Namespace, Object: c.ref.Name}
+	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
+	defer cancel()
+	req := s.REST().Patch(types.MergePatchType).AbsPath("apis", r.Group, r.Version, "namespaces", c.ref.Namespace, r.Name, c.ref.Name).
+		Param("fieldManager", fieldManager).SetHeader("Accept", "application/json").Body(patch)
+	if dry {
+		req = req.Param("dryRun", "All")
+	}
+	raw, err := req.Do(cctx).Raw()
+	return answered(ctx, s, op, raw, err)
+}
+
+// createService makes a headless Service.
+func createService(ctx context.Context, s *collect.Session, t fix.Object, dry bool) (map[string]any, error) {
+	body, err := json.Marshal(t.Content)
+	if err != nil {
+		return nil, err
+	}
+	op := collect.Op{Verb: "create", Resource: collect.Services, Namespace: t.Namespace}
+	cctx, cancel := context.WithTimeout(ctx, s.CallTimeout())
+	defer cancel()
+	req := s.REST().Post().AbsPath("api", "v1", "namespaces", t.Namespace, "services").
+		Param("fieldManager", fieldManager).SetHeader("Accept", "application/json").SetHeader("Content-Type", "application/json").Body(body)
+	if dry {
+		req = req.Param("dryRun", "All")
+	}
+	raw, err := req.Do(cctx).Raw()
+	return answered(ctx, s, op, raw, err)
+}
+
+// answered turns an answer into the object, or a refusal into the session's words with the server's own beside them: what admission says of
+// a change is what its author has to read.
+func answered(ctx context.Context, s *collect.Session, op collect.Op, raw []byte, err error) (map[string]any, error) {
+	if err != nil {
+		err = statusOf(raw, err)
+		failure := s.Failure(ctx, op, err)
+		if failure.Kind == collect.KindServer || failure.Kind == collect.KindGarbage || failure.Kind == "" {
+			return nil, couldNot(fmt.Errorf("%s: %w", op, err), failure.Status.Hint)
+		}
+		return nil, failure
+	}
+	out := map[string]any{}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	return out, nil
+}
