@@ -107,12 +107,12 @@ func TestFacts(t *testing.T) {
 			"service grpc-server-service-headless 80->8001 headless",
 		},
 		"voting/plaintext": {
-			"deployment vote-bot x1 WEB_URL=http://voting-web:8080 VOTES_PER_SECOND=50",
+			"deployment vote-bot x1 WEB_URL=http://voting-web:8000 VOTES_PER_SECOND=50",
 			"deployment voting x3",
 			"deployment voting-web x1 VOTING_ADDRESS=voting-svc:8080",
 			"service voting-metrics 8801->metrics headless",
 			"service voting-svc 8080->grpc",
-			"service voting-web 8080->http",
+			"service voting-web 8000->http",
 		},
 	}
 	got := map[string][]string{}

@@ -19,7 +19,7 @@ import (
 
 // The environment variables that the bot reads.
 const (
-	// EnvWeb is the front end's base URL, http://voting-web:8080 by default.
+	// EnvWeb is the front end's base URL, http://voting-web:8000 by default.
 	EnvWeb = "WEB_URL"
 	// EnvRate is how many votes it casts in a second, 50 by default.
 	EnvRate = "VOTES_PER_SECOND"
@@ -48,9 +48,9 @@ func Run(ctx context.Context, env app.Env) error {
 	if err != nil {
 		return err
 	}
-	web := env.String(EnvWeb, "http://voting-web:8080")
+	web := env.String(EnvWeb, "http://voting-web:8000")
 	if u, err := url.Parse(web); err != nil || u.Scheme != "http" || u.Host == "" {
-		return app.Usagef("%s=%q is not a URL such as http://voting-web:8080", EnvWeb, web)
+		return app.Usagef("%s=%q is not a URL such as http://voting-web:8000", EnvWeb, web)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: maxInFlight}
 	defer transport.CloseIdleConnections()

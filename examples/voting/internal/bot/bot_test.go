@@ -66,7 +66,7 @@ func TestCountsWhatWasRefused(t *testing.T) {
 }
 
 func TestBadSettings(t *testing.T) {
-	for name, value := range map[string]string{EnvRate: "0", EnvWeb: "voting-web:8080"} {
+	for name, value := range map[string]string{EnvRate: "0", EnvWeb: "voting-web:8000"} {
 		err := Run(t.Context(), app.Env{Stderr: io.Discard, Getenv: func(asked string) string { return map[string]string{name: value}[asked] }})
 		var usage *app.UsageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), name) {

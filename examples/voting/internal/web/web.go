@@ -27,7 +27,7 @@ import (
 const (
 	// EnvVoting is the voting service's target in grpc-go's own syntax, called with grpc-go's default policy: voting-svc:8080 by default.
 	EnvVoting = "VOTING_ADDRESS"
-	// EnvPort is the HTTP port, 8080 by default.
+	// EnvPort is the HTTP port, 8000 by default: not the port that it calls, which a sidecar may have to take.
 	EnvPort = "HTTP_PORT"
 )
 
@@ -133,7 +133,7 @@ func (w *Web) page(out http.ResponseWriter, _ *http.Request) {
 
 // Run is the program: it serves HTTP until ctx ends.
 func Run(ctx context.Context, env app.Env) error {
-	port, err := env.Port(EnvPort, 8080)
+	port, err := env.Port(EnvPort, 8000)
 	if err != nil {
 		return err
 	}
