@@ -19,16 +19,20 @@ func (s *scene) check() {
 	for _, p := range s.peers {
 		s.checkConn(p, seen)
 	}
-	buffered, retained := 0, 0
+	buffered, retained, metadata := 0, 0, 0
 	for st := range seen {
 		buffered += st.req.pending() + st.res.pending()
 		retained += len(st.retained)
+		metadata += st.metadata
 		for _, h := range []*half{&st.req, &st.res} {
 			if h.owed > 0 {
 				owed[h.payer] += h.owed
 			}
 			s.checkHalf(h)
 		}
+	}
+	if e.metadata != metadata || metadata > e.cfg.MaxBuffered {
+		s.t.Errorf("%d of metadata are kept, %d are counted", metadata, e.metadata)
 	}
 	if e.streams != len(seen) || e.buffered != buffered || e.retained != retained {
 		s.t.Errorf("%d streams, %d buffered, %d retained; counted are %d, %d, %d", len(seen), buffered, retained, e.streams, e.buffered, e.retained)

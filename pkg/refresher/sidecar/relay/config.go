@@ -35,7 +35,8 @@ type Config struct {
 	// MaxBuffered is how much may wait in all streams together before receipt of a
 	// message does not return connection credit any more. From there on a client
 	// whose other calls are not read is slowed down as a whole, and memory is bound
-	// by MaxBuffered plus one ConnWindow for each connection.
+	// by MaxBuffered plus one ConnWindow for each connection. The same much, once
+	// more, may be kept of metadata; a call beyond that is refused.
 	MaxBuffered int
 	// RetainRequest is how much of a call's messages is kept until its response
 	// begins, so that the call can be given to another backend when the first says
@@ -128,7 +129,7 @@ func (c Config) Validate() error {
 		{"MaxWait", int64(c.MaxWait), 0, int64(24 * time.Hour)},
 		{"MaxOut", int64(c.MaxOut), maxFrame, 1 << 30},
 		{"MaxControl", int64(c.MaxControl), 2 * int64(c.MaxHeaderList), 1 << 30},
-		{"MaxBuffered", int64(c.MaxBuffered), 0, 1 << 40},
+		{"MaxBuffered", int64(c.MaxBuffered), int64(c.MaxHeaderList), 1 << 40},
 		{"RetainRequest", int64(c.RetainRequest), 0, 1 << 30},
 		{"RetainTotal", int64(c.RetainTotal), 0, 1 << 40},
 		{"Retries", int64(c.Retries), 0, 100},

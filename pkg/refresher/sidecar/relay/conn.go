@@ -12,6 +12,7 @@ import (
 // State is how far a connection is.
 type State uint8
 
+// The states, in the order in which they come.
 const (
 	// Opening: the peer's preface and SETTINGS have not come.
 	Opening State = iota

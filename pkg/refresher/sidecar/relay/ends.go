@@ -41,6 +41,12 @@ func tooLarge(what string) answerStatus {
 	return answerStatus{Status{codeResourceExhausted, "too large for the sidecar: " + what}, 431}
 }
 
+// tooFull is what a call is told whose metadata would have to be kept beside too
+// much of others'.
+func tooFull() answerStatus {
+	return answerOf(Status{codeResourceExhausted, "too many calls with large metadata are open in the sidecar"})
+}
+
 // halfDone is called when END_STREAM of h went out. A request that has gone out
 // ends nothing; a response ends the client's side.
 func (e *Engine) halfDone(h *half) {

@@ -58,8 +58,9 @@ type Counters struct {
 	Calls, Refused, Retried uint64
 	// Streams are the open calls, Waiting those of them that wait for a backend.
 	Streams, Waiting int
-	// Buffered are the bytes that wait in streams, Retained those kept for a retry.
-	Buffered, Retained int
+	// Buffered are the bytes of messages that wait in streams, Retained those kept
+	// for a retry, Metadata the size of the header lists that are kept for both.
+	Buffered, Retained, Metadata int
 }
 
 // Engine relays the calls of some clients to some backends.
@@ -89,6 +90,7 @@ type Engine struct {
 
 	calls, refused, retried     uint64
 	streams, buffered, retained int
+	metadata                    int
 }
 
 // New returns an Engine without connections. It does not validate cfg.
@@ -229,6 +231,6 @@ func (e *Engine) Dirty() []*Conn {
 func (e *Engine) Counters() Counters {
 	return Counters{
 		Calls: e.calls, Refused: e.refused, Retried: e.retried,
-		Streams: e.streams, Waiting: e.waiting, Buffered: e.buffered, Retained: e.retained,
+		Streams: e.streams, Waiting: e.waiting, Buffered: e.buffered, Retained: e.retained, Metadata: e.metadata,
 	}
 }

@@ -320,6 +320,35 @@ func TestControlFramesBounded(t *testing.T) {
 	s.over()
 }
 
+// Metadata that has to be kept is bounded as messages are.
+func TestMetadataBounded(t *testing.T) {
+	s := newScene(t, 0, func(c *Config) { c.MaxBuffered = 100 << 10 })
+	big := "x-big=" + strings.Repeat("~", 30<<10)
+	for _, id := range []uint32{1, 3, 5} {
+		s.client.call(id, true, big)
+	}
+	s.client.call(7, false, big)
+	const full = "grpc-status=8 grpc-message=too many calls with large metadata are open in the sidecar"
+	s.client.expect("HEADERS 7 END"+responseLine+" "+full, "RST 7 NO_ERROR")
+	s.over()
+
+	s = newScene(t, 1, func(c *Config) { c.MaxBuffered, c.MaxOut = 64<<10, maxFrame })
+	c, p := s.client, s.pods[0]
+	s.begin(3)
+	c.held = true
+	p.send(1, maxFrame, false)
+	for _, id := range []uint32{1, 3, 5} {
+		p.headers(id, true, "grpc-status=0", big)
+	}
+	p.expect("RST 5 CANCEL")
+	c.held = false
+	lines := c.got()
+	if last := lines[len(lines)-1]; len(lines) != 4 || last != "HEADERS 5 END "+full {
+		t.Errorf("%d frames, %s at last", len(lines), last)
+	}
+	s.over()
+}
+
 // Those who wait for the same thing take turns.
 func TestTurns(t *testing.T) {
 	s := newScene(t, 1)

@@ -159,7 +159,7 @@ func (c *Conn) writeWindowUpdate(id uint32, n int) {
 		return
 	}
 	c.control(4, frameWindowUpdate, 0, id)
-	c.out = binary.BigEndian.AppendUint32(c.out, uint32(n)) //nolint:gosec // at most a window
+	c.out = binary.BigEndian.AppendUint32(c.out, uint32(n))
 }
 
 func (c *Conn) writePing(ack bool, payload uint64) {

@@ -52,7 +52,7 @@ func (p *pump) close() {
 	p.wg.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := p.e.Counters(); n.Streams != 0 || n.Buffered != 0 || n.Retained != 0 || n.Waiting != 0 {
+	if n := p.e.Counters(); n.Streams != 0 || n.Buffered != 0 || n.Retained != 0 || n.Metadata != 0 || n.Waiting != 0 {
 		p.t.Errorf("with all connections gone the engine holds %+v", n)
 	}
 }

@@ -35,6 +35,10 @@ func (c *Conn) clientHeaders(id uint32, b *block, end bool) *Error {
 		e.answer(s, tooLarge("the request's metadata"))
 		return nil
 	}
+	if !e.keepMetadata(s) {
+		e.answer(s, tooFull())
+		return nil
+	}
 	s.fields = append(s.fields[:0], e.fields...)
 	e.dispatch(s)
 	return nil
@@ -74,6 +78,9 @@ func (c *Conn) requestTrailers(s *stream, b *block, end bool) {
 		c.engine.answer(s, tooLarge("the request's trailers"))
 	case s.back == nil && !s.waiting:
 		h.fin = true // the answer is complete already
+	case !c.engine.keepMetadata(s):
+		h.fin = true
+		c.engine.answer(s, tooFull())
 	default:
 		h.fin, h.hasTrl = true, true
 		h.trl = append(h.trl[:0], c.engine.fields...)

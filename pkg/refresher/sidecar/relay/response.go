@@ -23,7 +23,7 @@ func (c *Conn) backendHeaders(id uint32, b *block, end bool) *Error {
 		c.streamError(s, ProtocolError, b.malformed)
 		return nil
 	case b.overflow:
-		c.tooLarge(s, "the response's metadata")
+		c.tooMuch(s, tooLarge("the response's metadata"))
 		return nil
 	case b.status < 200:
 		return c.informational(s)
@@ -31,8 +31,11 @@ func (c *Conn) backendHeaders(id uint32, b *block, end bool) *Error {
 		c.streamError(s, ProtocolError, "less content than content-length says")
 		return nil
 	}
-	s.final = true
+	// There is no way back from here: nothing of the request is wanted any more.
 	e.forget(s)
+	e.dropMetadata(s)
+	s.fields = keepFields(s.fields)
+	s.final = true
 	s.call.HTTP = b.status
 	s.note(b)
 	h := &s.res
@@ -40,17 +43,18 @@ func (c *Conn) backendHeaders(id uint32, b *block, end bool) *Error {
 		b.length = -1
 	}
 	h.length = b.length
-	h.headSent = true
 	switch {
 	case end:
-		h.trl, h.hasTrl, h.fin = append(h.trl[:0], e.fields...), true, true
-		e.push(h, maxWindow)
-		e.leave(s, answered, 0)
-	case s.front.full():
+		c.finish(s)
+	case !s.front.full():
+		h.headSent = true
+		s.front.writeHeaders(s.fid, e.fields, false)
+	case !e.keepMetadata(s):
+		c.tooMuch(s, tooFull())
+	default:
+		h.headSent = true
 		h.head, h.headWait = append(h.head[:0], e.fields...), true
 		e.queue(s.front, h)
-	default:
-		s.front.writeHeaders(s.fid, e.fields, false)
 	}
 	return nil
 }
@@ -65,27 +69,44 @@ func (c *Conn) informational(s *stream) *Error {
 }
 
 func (c *Conn) responseTrailers(s *stream, b *block, end bool) {
-	e, h := c.engine, &s.res
+	h := &s.res
 	switch {
 	case b.trailers(end) != "":
 		c.streamError(s, ProtocolError, b.malformed)
 	case h.length > 0:
 		c.streamError(s, ProtocolError, "less content than content-length says")
 	case b.overflow:
-		c.tooLarge(s, "the response's trailers")
+		c.tooMuch(s, tooLarge("the response's trailers"))
 	default:
 		s.note(b)
-		h.trl, h.hasTrl, h.fin = append(h.trl[:0], e.fields...), true, true
-		e.push(h, maxWindow)
-		e.leave(s, answered, 0)
+		c.finish(s)
 	}
 }
 
-// tooLarge ends a call whose response has more metadata than may pass.
-func (c *Conn) tooLarge(s *stream, what string) {
+// finish passes the trailers on that were decoded last, behind what waits.
+func (c *Conn) finish(s *stream) {
+	e, h := c.engine, &s.res
+	h.fin = true
+	switch {
+	case !h.headWait && h.pending() == 0 && !s.front.full():
+		h.done = true
+		s.front.writeHeaders(s.fid, e.fields, true)
+		e.halfDone(h)
+	case !e.keepMetadata(s):
+		c.tooMuch(s, tooFull())
+		return
+	default:
+		h.trl, h.hasTrl = append(h.trl[:0], e.fields...), true
+		e.push(h, maxWindow)
+	}
+	e.leave(s, answered, 0)
+}
+
+// tooMuch ends a call whose response has more metadata than may pass or be kept.
+func (c *Conn) tooMuch(s *stream, a answerStatus) {
 	c.writeReset(s.bid, Cancel)
 	c.engine.leave(s, tooMuch, 0)
-	c.engine.answer(s, tooLarge(what))
+	c.engine.answer(s, a)
 }
 
 // note keeps what says how the call ended.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -181,7 +182,7 @@ func (p *peer) got() []string {
 	for p.in.Len() > 0 {
 		f, err := p.fr.ReadFrame()
 		if err != nil {
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				break
 			}
 			p.t.Fatalf("%s cannot read what the relay wrote: %v", p.name, err)
@@ -370,10 +371,7 @@ func (s *scene) lastCall() Call {
 func (p *peer) ended(code ErrCode) {
 	p.t.Helper()
 	var err *Error
-	if got, ok := p.conn.Err().(*Error); ok {
-		err = got
-	}
-	if p.conn.State() != Closed || err == nil || err.Code != code {
+	if p.conn.State() != Closed || !errors.As(p.conn.Err(), &err) || err.Code != code {
 		p.t.Fatalf("%s is %s with %v, not closed with %s", p.name, p.conn.State(), p.conn.Err(), code)
 	}
 	lines := p.got()
@@ -389,7 +387,7 @@ func (s *scene) over() {
 		p.conn.Lost(s.now, io.EOF)
 		s.check()
 	}
-	if n := s.e.Counters(); n.Streams != 0 || n.Waiting != 0 || n.Buffered != 0 || n.Retained != 0 {
+	if n := s.e.Counters(); n.Streams != 0 || n.Waiting != 0 || n.Buffered != 0 || n.Retained != 0 || n.Metadata != 0 {
 		s.t.Errorf("with all connections gone the engine holds %+v", n)
 	}
 	if len(s.e.conns) != 0 {

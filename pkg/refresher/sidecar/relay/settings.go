@@ -25,8 +25,8 @@ func (c *Conn) hello(first setting) {
 	cfg := &c.engine.cfg
 	all := [...]setting{
 		first,
-		{settingInitialWindowSize, uint32(cfg.StreamWindow)},  //nolint:gosec // at most 2^31-1
-		{settingMaxHeaderListSize, uint32(cfg.MaxHeaderList)}, //nolint:gosec // at most 2^24
+		{settingInitialWindowSize, uint32(cfg.StreamWindow)},
+		{settingMaxHeaderListSize, uint32(cfg.MaxHeaderList)},
 	}
 	c.control(6*len(all), frameSettings, 0, 0)
 	for _, s := range all {

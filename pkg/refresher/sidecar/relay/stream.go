@@ -30,6 +30,7 @@ type stream struct {
 	retries   int
 	avoid     *Conn
 	fields    []hpack.HeaderField // the request, until it needs no retry
+	metadata  int                 // size of all header lists that are kept here
 	retained  []byte
 	retaining bool // retained is all that the client sent so far
 
@@ -132,6 +133,7 @@ func (e *Engine) recycle(s *stream) {
 		return
 	}
 	e.forget(s)
+	e.dropMetadata(s)
 	e.discard(&s.req)
 	e.discard(&s.res)
 	e.streams--
@@ -148,6 +150,23 @@ func (e *Engine) recycle(s *stream) {
 	s.req.queue.pieces, s.res.queue.pieces = reqPieces, resPieces
 	s.res.head, s.res.trl = keepFields(head), keepFields(trl)
 	e.free = append(e.free, s)
+}
+
+// keepMetadata counts the header list that was decoded last, and reports whether
+// there is room to keep it.
+func (e *Engine) keepMetadata(s *stream) bool {
+	n := e.listSize
+	if e.metadata+n > e.cfg.MaxBuffered {
+		return false
+	}
+	s.metadata += n
+	e.metadata += n
+	return true
+}
+
+func (e *Engine) dropMetadata(s *stream) {
+	e.metadata -= s.metadata
+	s.metadata = 0
 }
 
 // keepFields empties f for another use. Its strings must not outlive their call.
