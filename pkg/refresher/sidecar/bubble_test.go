@@ -282,7 +282,10 @@ func (w *world) client() *fakeClient {
 	if _, err := io.WriteString(far, relay.Preface); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := c.f.WriteSettings(); err != nil {
+	c.mu.Lock()
+	err := c.f.WriteSettings()
+	c.mu.Unlock()
+	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() {

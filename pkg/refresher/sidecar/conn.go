@@ -14,7 +14,7 @@ import (
 const (
 	// keepBuffer is the largest write buffer that a connection keeps while it has
 	// nothing to write.
-	keepBuffer = 256 << 10
+	keepBuffer = 512 << 10
 	// lingerFor is how long a closed connection's peer has to read the GOAWAY. A
 	// socket that is closed with unread bytes resets, which takes the GOAWAY with
 	// it.

@@ -190,7 +190,7 @@ func startProxyWith(t *testing.T, source *static.Source, change func(*Options)) 
 }
 
 // patience bounds waiting for something that must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // until waits for a condition.
 func (p *proxy) until(what string, ok func() bool) {

@@ -89,7 +89,7 @@ func DefaultConfig() Config {
 		MaxHeaderList:    64 << 10,
 		MaxHeaderBlock:   512 << 10,
 		MaxContinuations: 64,
-		MaxStreams:       1000,
+		MaxStreams:       10_000,
 		MaxWaiting:       1000,
 		MaxWait:          30 * time.Second,
 		MaxOut:           256 << 10,

@@ -113,7 +113,7 @@ func (c *Conn) writeHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		// It fails only when its writer does.
 		_ = c.enc.WriteField(fields[i])
 	}
-	if c.tableShrunk {
+	if c.tableShrunk && len(fields) > 0 {
 		c.tableTold()
 	}
 	n := len(c.out) - at

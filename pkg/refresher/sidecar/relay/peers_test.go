@@ -28,7 +28,7 @@ func TestHandshake(t *testing.T) {
 		t.Errorf("a backend is %s after its SETTINGS, changed %q", p.conn.State(), s.changed)
 	}
 	c := s.peer("raw", s.e.Client(s.now))
-	c.expect("SETTINGS 3=1000 4=131072 6=65536", "WINDOW_UPDATE 0 983041")
+	c.expect("SETTINGS 3=10000 4=131072 6=65536", "WINDOW_UPDATE 0 983041")
 	// The preface may come in pieces.
 	for i := range len(Preface) {
 		if n, err := c.conn.Feed(s.now, []byte(Preface[i:i+1])); n != 1 || err != nil {
