@@ -54,7 +54,7 @@ func isEvent(r *sidecar.Refresh) bool {
 func (v view) refresh(r *sidecar.Refresh) {
 	v.open("tr", attr{"role", "row"}, when(!isEvent(r), class("quiet")))
 	v.cell("When", "when")
-	v.when(r.At)
+	v.moment(r.At)
 	v.end("td")
 	v.cell("Outcome", "outcome")
 	v.el("span", r.Outcome, when(r.Error != "", class(bad.class())))

@@ -90,7 +90,7 @@ func (v view) facts() {
 	if s.LastGood.IsZero() {
 		v.text("none yet")
 	} else {
-		v.when(s.LastGood)
+		v.moment(s.LastGood)
 	}
 	if s.Source != "" {
 		v.text(" ")
@@ -129,9 +129,9 @@ func shareOf(n, total uint64) string {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// when writes a time as people say it, with the exact one for machines and
+// moment writes a time as people say it, with the exact one for machines and
 // pointers.
-func (v view) when(t time.Time) {
+func (v view) moment(t time.Time) {
 	v.el("time", ago(v.now, t), attr{"datetime", t.UTC().Format(time.RFC3339Nano)}, title(clock(t)))
 }
 
@@ -186,6 +186,8 @@ func (v view) pods() {
 	}
 	v.end("tbody")
 	v.end("table")
+	// The heads say it in their titles, which a finger or a keyboard does not open.
+	v.el("p", "Shares, rates, success and latencies are of the last minute. The mark on a bar is an equal share.", class("legend"))
 	if left > 0 {
 		v.open("p", class("empty"))
 		v.text("Pods in trouble stand first. " + plural(left, "more pod") + " not shown: ")
