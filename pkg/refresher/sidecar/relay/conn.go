@@ -198,9 +198,9 @@ func (c *Conn) Out() []byte { return c.out }
 
 // TakeOut hands over what Out has; the connection goes on with the memory of
 // spare, whose content it overwrites (nil: it makes some when it must). So two
-// buffers change places, and nothing is copied. Each byte taken is to be reported
-// to Written sometime. When Out is empty it returns nil and leaves spare to the
-// owner.
+// buffers change places, and nothing is copied; or the owner gives nil and hands the
+// buffer to [Engine.Recycle] afterwards. Each byte taken is to be reported to
+// Written sometime. When Out is empty it returns nil and leaves spare to the owner.
 func (c *Conn) TakeOut(spare []byte) []byte {
 	if len(c.out) == 0 {
 		return nil

@@ -80,13 +80,13 @@ type Engine struct {
 	waiting             int
 
 	// Stores of what is used again, and room for what is used at once.
-	free                     []*stream
-	fields                   []hpack.HeaderField // of the block that was decoded last
-	block                    block               // and what it says
-	listSize                 int
-	scratch                  []byte
-	largePieces, smallPieces [][]byte
-	emit                     func(hpack.HeaderField)
+	free                           []*stream
+	fields                         []hpack.HeaderField // of the block that was decoded last
+	block                          block               // and what it says
+	listSize                       int
+	scratch                        []byte
+	outs, largePieces, smallPieces [][]byte
+	emit                           func(hpack.HeaderField)
 
 	calls, refused, retried     uint64
 	streams, buffered, retained int

@@ -111,6 +111,9 @@ func unpad(flags byte, p []byte) ([]byte, *Error) {
 
 // begin appends a frame's header to Out.
 func (c *Conn) begin(n int, kind, flags byte, id uint32) {
+	if c.out == nil {
+		c.out = c.engine.outBuffer()
+	}
 	c.out = append(c.out, byte(n>>16), byte(n>>8), byte(n), kind, flags, byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
 	if !c.dirty {
 		c.dirty = true

@@ -16,6 +16,33 @@ const (
 	maxPieces  = 64
 )
 
+// Write buffers that Recycle keeps: as many as connections are written to at a
+// time on a small machine, and none that is much larger than MaxOut by default.
+const (
+	maxOutBuffers = 16
+	maxOutBuffer  = 512 << 10
+)
+
+// Recycle takes a buffer that TakeOut gave and that was written. The next
+// connection that has something to write gets it, so that those with nothing to
+// write hold none: the owner calls TakeOut(nil) then.
+func (e *Engine) Recycle(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxOutBuffer && len(e.outs) < maxOutBuffers {
+		e.outs = append(e.outs, b[:0])
+	}
+}
+
+func (e *Engine) outBuffer() []byte {
+	last := len(e.outs) - 1
+	if last < 0 {
+		return nil
+	}
+	b := e.outs[last]
+	e.outs[last] = nil
+	e.outs = e.outs[:last]
+	return b
+}
+
 // piece takes one from the store for n bytes.
 func (e *Engine) piece(n int) []byte {
 	store, size := &e.largePieces, largePiece

@@ -166,6 +166,9 @@ func (p *peer) flush() {
 			return
 		}
 		p.in.Write(b)
+		// What is used again must not be what is still read.
+		clear(b)
+		p.e.Recycle(b)
 		p.conn.Written(p.now, len(b))
 		p.check()
 	}
