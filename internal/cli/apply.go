@@ -36,8 +36,13 @@ func (a *app) applyChange(ctx context.Context, s *collect.Session, c change, yes
 	if !yes && !a.canAsk() {
 		return usage("--yes answers for you", "--apply asks before it changes anything, and standard input is no terminal")
 	}
-	if err := a.dryRun(ctx, s, c, patch); err != nil {
+	differs, err := a.dryRun(ctx, s, c, patch)
+	if err != nil {
 		return err
+	}
+	if !differs {
+		a.say(c.name() + " is as it should be: nothing is changed")
+		return nil
 	}
 	if !yes {
 		if ok, err := a.agreed(ctx, "change "+c.name()+" in "+c.ref.Namespace+"?"); err != nil || !ok {
@@ -63,26 +68,28 @@ func (a *app) applyChange(ctx context.Context, s *collect.Session, c change, yes
 	return nil
 }
 
-// dryRun prints what the API server, admission included, would make of the change.
-func (a *app) dryRun(ctx context.Context, s *collect.Session, c change, patch []byte) error {
+// dryRun prints what the API server, admission included, would make of the change; false when that is what there is: the server fills in
+// defaults that the patch leaves out.
+func (a *app) dryRun(ctx context.Context, s *collect.Session, c change, patch []byte) (differs bool, err error) {
 	a.say(fmt.Sprintf("context %s", quotedOr(s.Context(), "of the service account")))
 	for _, t := range c.twins {
 		after, err := createService(ctx, s, t, true)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if err := a.printDiff(t.Ref, nil, after); err != nil {
-			return err
+		if _, err := a.printDiff(t.Ref, nil, after); err != nil {
+			return false, err
 		}
 	}
 	if patch == nil {
-		return nil
+		return true, nil
 	}
 	after, err := patchObject(ctx, s, c, patch, true)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return a.printDiff(c.name(), c.before, after)
+	differs, err = a.printDiff(c.name(), c.before, after)
+	return differs || len(c.twins) > 0, err
 }
 
 func quotedOr(s, other string) string {
@@ -93,17 +100,18 @@ func quotedOr(s, other string) string {
 }
 
 // printDiff compares two states of an object, without what the server alone writes.
-func (a *app) printDiff(ref string, before, after map[string]any) error {
+func (a *app) printDiff(ref string, before, after map[string]any) (differs bool, err error) {
 	x, err := comparable(before)
 	if err != nil {
-		return err
+		return false, err
 	}
 	y, err := comparable(after)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = a.Out.Write(diff.Diff(ref+" now", x, ref+" then", y))
-	return err
+	out := diff.Diff(ref+" now", x, ref+" then", y)
+	_, err = a.Out.Write(out)
+	return len(out) > 0, err
 }
 
 func comparable(obj map[string]any) ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // verdict answers "is my load balanced?" from the strongest thing known: no pods, then traffic as seen, then the
@@ -18,6 +19,9 @@ func verdict(v *View, r ServiceReport, failOn Severity) Verdict {
 		}
 		return Verdict{VerdictBroken, "no ready pod behind it: every call fails"}
 	}
+	if vd, ok := weighed(v, r.Spread); ok && (len(r.Findings) == 0 || r.Findings[0].Severity < failOn) {
+		return vd
+	}
 	if vd, ok := skewed(r.Spread); ok {
 		return vd
 	}
@@ -28,6 +32,39 @@ func verdict(v *View, r ServiceReport, failOn Severity) Verdict {
 		return vd
 	}
 	return judged(v, r, failOn)
+}
+
+// weighed words traffic whose shares differ on purpose: every connection belongs to a client with a sidecar that reaches all ready pods, and
+// a sidecar gives more calls to the pods that answer faster.
+func weighed(v *View, s Spread) (Verdict, bool) {
+	st := s.Statistic
+	if st == nil || s.Basis != "bytes" || s.State != SpreadUneven || len(s.Flows) == 0 || st.MinShare < 0.01 {
+		return Verdict{}, false
+	}
+	sidecars := map[string]bool{}
+	for _, w := range v.Workloads.Value {
+		if w.Sidecar != nil && w.Sidecar.Container {
+			sidecars[w.Namespace+"/"+w.Ref()] = true
+		}
+	}
+	reached := map[string]map[Key]bool{}
+	for _, f := range s.Flows {
+		ns, _, _ := strings.Cut(f.Client, "/")
+		if f.Hidden || !sidecars[ns+"/"+f.Workload] {
+			return Verdict{}, false
+		}
+		if reached[f.Client] == nil {
+			reached[f.Client] = map[Key]bool{}
+		}
+		reached[f.Client][f.Pod] = true
+	}
+	for _, pods := range reached {
+		if len(pods) < len(v.Ready()) {
+			return Verdict{}, false
+		}
+	}
+	return Verdict{VerdictOK, fmt.Sprintf("calls go to all %d ready pods, which the clients' sidecars weigh by latency: between %.0f%% and %.0f%% each",
+		st.Pods, 100*st.MinShare, 100*st.MaxShare)}, true
 }
 
 // skewed words traffic that was seen to be wrong.

@@ -49,6 +49,14 @@ func TestVerdict(t *testing.T) {
 			snap: measured(8000, 2000, 0), state: diagnose.VerdictUneven,
 			words: "traffic is uneven: of 3 ready pods the busiest gets 80%, the quietest 0%, an even share is 33%",
 		},
+		"uneven, by sidecars that weigh": {
+			snap: weighed(measured(6000, 2000, 2000)), state: diagnose.VerdictOK,
+			words: "calls go to all 3 ready pods, which the clients' sidecars weigh by latency: between 20% and 60% each",
+		},
+		"uneven, by sidecars that miss a pod": {
+			snap: weighed(measured(8000, 2000, 0)), state: diagnose.VerdictUneven,
+			words: "traffic is uneven: of 3 ready pods the busiest gets 80%, the quietest 0%, an even share is 33%",
+		},
 		"even now, with a finding": {
 			snap: measured(3000, 3000, 3000), checks: []diagnose.Check{fires("a", diagnose.Critical)},
 			state: diagnose.VerdictSuspect, words: "a found it",
@@ -180,5 +188,20 @@ func dialledByTwin(clusterIP, policy string) *diagnose.Snapshot {
 		Container: "app", Source: "env", Name: "SQUARE_GRPC", Token: "dns:///square-headless:6565", Scheme: "dns", Host: "square-headless", Port: 6565,
 		Kind: diagnose.TargetService, Service: twin.Key, GRPC: true, Policy: policy,
 	}}}}
+	return s
+}
+
+// weighed makes every connection that of an injected client's one pod, which has each of the addresses.
+func weighed(s *diagnose.Snapshot) *diagnose.Snapshot {
+	client := diagnose.Pod{Key: diagnose.Key{Namespace: "default", Name: "client-1"}, Phase: "Running", Owner: diagnose.Owner{Kind: "Deployment", Name: "client"}}
+	for i := range s.Sockets.Value {
+		client.IPs = append(client.IPs, s.Sockets.Value[i].Sockets[0].Remote.Addr().String())
+	}
+	ns := s.Targets[0].Namespace
+	client.Namespace = ns
+	s.Pods.Value = append(s.Pods.Value, client)
+	s.Workloads = diagnose.Know([]diagnose.Workload{{
+		Kind: "Deployment", Key: diagnose.Key{Namespace: ns, Name: "client"}, Sidecar: &diagnose.Sidecar{Container: true},
+	}})
 	return s
 }
