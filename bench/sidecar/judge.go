@@ -101,7 +101,7 @@ func (out *outcome) rows() []result.Row {
 		}
 	}
 	if out.title(slow100) != "" {
-		rows = append(rows, result.Bytes("memory at 2,000 calls/s", out.memory(ours, "2k-"), residentTarget))
+		rows = append(rows, result.Bytes("memory at 2,000 calls/s", residents(out.memory(ours, "2k-")), residentTarget))
 	}
 	return rows
 }
@@ -117,14 +117,22 @@ func (out *outcome) title(id string) string {
 }
 
 // memory is what a contestant had in memory after the scenarios whose names begin so, in each round the most.
-func (out *outcome) memory(contestant, prefix string) []int64 {
-	most := map[int]int64{}
+func (out *outcome) memory(contestant, prefix string) []memory {
+	most := map[int]memory{}
 	for _, s := range out.samples {
-		if s.contestant == contestant && strings.HasPrefix(s.scenario, prefix) {
-			most[s.round] = max(most[s.round], s.resident)
+		if s.contestant == contestant && strings.HasPrefix(s.scenario, prefix) && s.memory.resident > most[s.round].resident {
+			most[s.round] = s.memory
 		}
 	}
 	return slices.Collect(maps.Values(most))
+}
+
+func residents(all []memory) []int64 {
+	var out []int64
+	for _, m := range all {
+		out = append(out, m.resident)
+	}
+	return out
 }
 
 // section is everything as it is printed.
@@ -141,6 +149,10 @@ func (out *outcome) section() result.Section {
 	s.Note("CPU is user and system time of the proxy's process. What is added is beyond the same quantile of the same round without a proxy. " +
 		"Idle is after the start and a few calls; each round starts all proxies anew.")
 	s.Note("HAProxy, nginx and Envoy run one thread, ours what Go gives it.")
+	s.Note("Memory is what is resident, file pages of the program included; the number in brackets is what of it is the process's own (anonymous).")
+	for _, failure := range out.failures {
+		s.Note("A run did not count: %s.", failure)
+	}
 	for _, name := range slices.Sorted(maps.Keys(out.missing)) {
 		s.Note("%s is not complete or not there: %s.", name, out.missing[name])
 	}
@@ -205,7 +217,7 @@ func (out *outcome) throughputTable() result.Table {
 }
 
 func (out *outcome) memoryTable() result.Table {
-	t := result.Table{Head: append([]string{"memory (resident), MB, largest of the rounds"}, out.proxies()...)}
+	t := result.Table{Head: append([]string{"memory, MB, largest of the rounds"}, out.proxies()...)}
 	idle, all := []string{"idle"}, []string{"after everything"}
 	at2k, at10k := []string{"at 2,000 calls/s"}, []string{"at 10,000 calls/s"}
 	for _, name := range out.proxies() {
@@ -218,23 +230,24 @@ func (out *outcome) memoryTable() result.Table {
 	return t
 }
 
-func most(values []int64) string {
+func most(values []memory) string {
 	if len(values) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f", float64(slices.Max(values))/1e6)
+	m := slices.MaxFunc(values, func(a, b memory) int { return cmp.Compare(a.resident, b.resident) })
+	return fmt.Sprintf("%.1f (%.1f)", float64(m.resident)/1e6, float64(m.anonymous)/1e6)
 }
 
 // csv writes every run.
 func (out *outcome) csv(path string) error {
 	var b strings.Builder
-	b.WriteString("round,scenario,contestant,calls,seconds,cpu_us_per_call,p50_us,p99_us,resident_bytes\n")
+	b.WriteString("round,scenario,contestant,calls,seconds,cpu_us_per_call,p50_us,p99_us,resident_bytes,anonymous_bytes\n")
 	samples := slices.SortedFunc(slices.Values(out.samples), func(a, b sample) int {
 		return cmp.Or(cmp.Compare(a.scenario, b.scenario), cmp.Compare(a.contestant, b.contestant), cmp.Compare(a.round, b.round))
 	})
 	for _, s := range samples {
-		fmt.Fprintf(&b, "%d,%s,%s,%d,%.3f,%.2f,%.0f,%.0f,%d\n", s.round, s.scenario, s.contestant, s.result.Calls, s.result.Elapsed.Seconds(),
-			s.perCall(), quantile(0.5)(s), quantile(0.99)(s), s.resident)
+		fmt.Fprintf(&b, "%d,%s,%s,%d,%.3f,%.2f,%.0f,%.0f,%d,%d\n", s.round, s.scenario, s.contestant, s.result.Calls, s.result.Elapsed.Seconds(),
+			s.perCall(), quantile(0.5)(s), quantile(0.99)(s), s.memory.resident, s.memory.anonymous)
 	}
 	return os.WriteFile(path, []byte(b.String()), 0o644)
 }

@@ -15,7 +15,7 @@ func ran(round int, scenario, contestant string, cpu, latency time.Duration, res
 	for range r.Calls {
 		r.Latency = append(r.Latency, latency)
 	}
-	return sample{round: round, scenario: scenario, contestant: contestant, result: r, cpu: cpu, resident: resident}
+	return sample{round: round, scenario: scenario, contestant: contestant, result: r, cpu: cpu, memory: memory{resident, resident / 2}}
 }
 
 // fair is an outcome in which ours uses as much of everything as said and HAProxy 100 ms of CPU and 200 µs.
@@ -23,7 +23,8 @@ func fair(cpu, added time.Duration, resident int64) *outcome {
 	out := &outcome{
 		scenarios: scenarios(), names: []string{direct, ours, reference}, rounds: 3,
 		versions: map[string]string{reference: "2.6"}, missing: map[string]string{"Envoy": "it cannot be had"},
-		idle: map[string][]int64{ours: {4e6}, reference: {15e6}},
+		idle:     map[string][]memory{ours: {{4e6, 1e6}}, reference: {{15e6, 8e6}}},
+		failures: []string{"nginx in round 2: lost"},
 	}
 	const base = 100 * time.Microsecond
 	for round := range out.rounds {
@@ -86,7 +87,7 @@ func TestSectionSaysAll(t *testing.T) {
 	}
 	for _, want := range []string{
 		"0.60x", "60.0 (60.0–60.0); 0.60x (0.60–0.60)", "p50 100 (100–100)", "HAProxy 2.6", "Envoy is not complete or not there: it cannot be had",
-		"| 1000 (1000–1000) ", "| idle ", "9.0",
+		"| 1000 (1000–1000) ", "| idle ", "9.0 (4.5)", "A run did not count: nginx in round 2: lost",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())

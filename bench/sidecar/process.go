@@ -14,6 +14,9 @@ import (
 	"github.com/grpclb/kubectl-grpclb/bench/sidecar/internal/load"
 )
 
+// memory is what a process has in memory, in bytes: all of it, and what of it is its own and not a file's.
+type memory struct{ resident, anonymous int64 }
+
 // process is a program that this one started, and ends.
 type process struct {
 	name string

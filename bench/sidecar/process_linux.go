@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -22,19 +23,25 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// resident is what a process has in memory now, in bytes.
-func resident(pid int) (int64, error) {
+// memoryOf is what a process has in memory now.
+func memoryOf(pid int) (memory, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
-		return 0, err
+		return memory{}, err
 	}
-	_, rest, ok := strings.Cut(string(b), "VmRSS:")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) == 0 {
-		return 0, fmt.Errorf("process %d does not say what it has in memory", pid)
+	field := func(name string) int64 {
+		_, rest, _ := strings.Cut(string(b), name)
+		words := strings.Fields(rest)
+		if len(words) == 0 {
+			err = fmt.Errorf("process %d does not say what it has in memory", pid)
+			return 0
+		}
+		kib, parseErr := strconv.ParseInt(words[0], 10, 64)
+		err = errors.Join(err, parseErr)
+		return kib << 10
 	}
-	kib, err := strconv.ParseInt(fields[0], 10, 64)
-	return kib << 10, err
+	m := memory{resident: field("VmRSS:"), anonymous: field("RssAnon:")}
+	return m, err
 }
 
 // withResolver becomes another program, in a mount namespace in which /etc/resolv.conf is the file given: the sidecar asks the servers of

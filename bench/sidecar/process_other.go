@@ -9,7 +9,7 @@ import (
 
 func cpuTime(int) (time.Duration, error) { return 0, errors.New(onlyHere()) }
 
-func resident(int) (int64, error) { return 0, errors.New(onlyHere()) }
+func memoryOf(int) (memory, error) { return memory{}, errors.New(onlyHere()) }
 
 func withResolver(string, []string) error { return errors.New(onlyHere()) }
 

@@ -44,7 +44,7 @@ type sample struct {
 	scenario, contestant string
 	result               load.Result
 	cpu                  time.Duration // of the proxy, in the time that counts; 0 without one
-	resident             int64         // afterwards
+	memory               memory        // afterwards
 }
 
 // perCall is the proxy's CPU time per call in microseconds.
@@ -59,8 +59,9 @@ type outcome struct {
 	versions  map[string]string // of the programs
 	missing   map[string]string // contestant -> why it did not run
 	samples   []sample
-	idle      map[string][]int64 // resident after the start and a few calls, by contestant
-	load      [2]float64         // the load average before and after
+	idle      map[string][]memory // after the start and a few calls, by contestant
+	failures  []string
+	load      [2]float64 // the load average before and after
 	rounds    int
 }
 
@@ -117,7 +118,7 @@ func run(ctx context.Context, args []string) error {
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "sidecar: "+format+"\n", args...) }
 
-// measure runs everything. A contestant that cannot be run, or fails in a round, is left out from then on.
+// measure runs everything. A contestant that cannot be started is left out from then on.
 func measure(ctx context.Context, o options, chosen []scenario) (_ *outcome, err error) {
 	f := &field{envoy: o.envoy}
 	if f.root, err = filepath.Abs(o.root); err != nil {
@@ -134,7 +135,7 @@ func measure(ctx context.Context, o options, chosen []scenario) (_ *outcome, err
 	defer func() { err = errors.Join(err, stop()) }()
 
 	out := &outcome{
-		scenarios: chosen, names: []string{direct}, versions: map[string]string{}, missing: map[string]string{}, idle: map[string][]int64{},
+		scenarios: chosen, names: []string{direct}, versions: map[string]string{}, missing: map[string]string{}, idle: map[string][]memory{},
 		rounds: o.rounds,
 	}
 	out.load[0], _ = machine.Load()
@@ -197,8 +198,8 @@ func (out *outcome) round(ctx context.Context, f *field, all []contestant, round
 	}
 	time.Sleep(300 * time.Millisecond)
 	for _, e := range entrants[1:] {
-		if n, err := resident(e.proxy.pid()); err == nil {
-			out.idle[e.name] = append(out.idle[e.name], n)
+		if m, err := memoryOf(e.proxy.pid()); err == nil {
+			out.idle[e.name] = append(out.idle[e.name], m)
 		}
 	}
 	for i, s := range out.scenarios {
@@ -211,11 +212,9 @@ func (out *outcome) round(ctx context.Context, f *field, all []contestant, round
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err != nil {
-				if e.proxy == nil {
-					return fmt.Errorf("%s, directly: %w", s.id, err)
-				}
-				out.leave(e.name, fmt.Errorf("%s: %w: %s", s.id, err, e.proxy.tail()))
+			if err != nil { // the run does not count, and the tables say so
+				out.failures = append(out.failures, fmt.Sprintf("%s in round %d of %s: %v", e.name, round+1, s.id, err))
+				say("%s", out.failures[len(out.failures)-1])
 				continue
 			}
 			r.round = round
@@ -277,7 +276,7 @@ func (e entrant) run(ctx context.Context, s scenario) (sample, error) {
 			return out, errors.Join(failed, errors.New("its CPU time could not be read"))
 		}
 		out.cpu = marks[1] - marks[0]
-		out.resident, err = resident(e.proxy.pid())
+		out.memory, err = memoryOf(e.proxy.pid())
 	}
 	return out, err
 }

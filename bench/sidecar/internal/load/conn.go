@@ -49,7 +49,10 @@ type conn struct {
 
 	mu       sync.Mutex
 	room     sync.Cond // a stream ended
+	work     sync.Cond // the reader has left something in out
+	writing  bool      // somebody writes, without mu, and will look at out again
 	out      []byte
+	going    []byte // what is written now
 	enc      *hpack.Encoder
 	block    bytes.Buffer
 	dec      *hpack.Decoder
@@ -76,7 +79,7 @@ func dial(addr string, payload []byte) (*conn, error) {
 		nc: nc, payload: payload, nextID: 1, window: 65535, initial: 65535, frame: 16384, max: 1 << 30,
 		streams: map[uint32]*stream{}, settings: make(chan struct{}),
 	}
-	c.room.L = &c.mu
+	c.room.L, c.work.L = &c.mu, &c.mu
 	c.enc = hpack.NewEncoder(&c.block)
 	c.dec = hpack.NewDecoder(4096, c.field)
 	c.out = append(c.out, http2.ClientPreface...)
@@ -86,6 +89,8 @@ func dial(addr string, payload []byte) (*conn, error) {
 	c.out = binary.BigEndian.AppendUint16(c.out, uint16(http2.SettingInitialWindowSize))
 	c.out = binary.BigEndian.AppendUint32(c.out, streamWindow)
 	c.windowUpdate(0, connWindow)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.flush(); err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
@@ -102,16 +107,28 @@ func (c *conn) windowUpdate(id uint32, n int) {
 	c.out = binary.BigEndian.AppendUint32(c.out, uint32(n))
 }
 
-// flush writes what was gathered; the caller holds mu, so that writes keep their order.
+// flush writes what was gathered, in the order in which it was; the caller holds mu, which is free while it writes: what comes in must be
+// taken in the meantime, since the peer may take nothing before that.
 func (c *conn) flush() error {
-	if len(c.out) == 0 || c.err != nil {
-		return c.err
+	for !c.writing && len(c.out) > 0 && c.err == nil {
+		c.writing, c.going, c.out = true, c.out, c.going[:0]
+		c.mu.Unlock()
+		_, err := c.nc.Write(c.going)
+		c.mu.Lock()
+		if c.writing = false; err != nil {
+			c.fail(err)
+		}
 	}
-	if _, err := c.nc.Write(c.out); err != nil {
-		c.fail(err)
-	}
-	c.out = c.out[:0]
 	return c.err
+}
+
+// write is the goroutine that writes what the reader has left to write: the reader itself never waits for the peer to take something.
+func (c *conn) write() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.flush() == nil {
+		c.work.Wait()
+	}
 }
 
 // fail ends all streams; the caller holds mu.
@@ -125,6 +142,7 @@ func (c *conn) fail(err error) {
 		c.done(c, s, time.Now(), err)
 	}
 	c.room.Broadcast()
+	c.work.Broadcast()
 }
 
 // open begins a call; the caller holds mu. The fields are those of a gRPC client with a deadline, which differs from call to call.
@@ -209,11 +227,10 @@ func (c *conn) read() error {
 	for {
 		if in.Buffered() < 9 {
 			c.mu.Lock()
-			err := c.flush()
-			c.mu.Unlock()
-			if err != nil {
-				return err
+			if len(c.out) > 0 {
+				c.work.Signal()
 			}
+			c.mu.Unlock()
 		}
 		head, err := in.Peek(9)
 		if err != nil {

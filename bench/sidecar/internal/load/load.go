@@ -99,6 +99,7 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 		c.done, c.message, c.long = r.done, r.message, cfg.Mode == PingPong
 		r.conns = append(r.conns, c)
 		r.readers.Go(func() { _ = c.read() }) // its streams have the error
+		r.readers.Go(c.write)
 		select {
 		case <-c.settings:
 		case <-ctx.Done():
@@ -144,6 +145,9 @@ func (r *run) mark(at *time.Time) {
 	r.mu.Unlock()
 }
 
+// batch is how much is gathered at most before it is written, by one that is late and has no pause to write in.
+const batch = 16 << 10
+
 // pace begins calls on a schedule. A peer that takes no more streams makes it wait, and the calls behind it are late by their own clocks.
 func (r *run) pace(ctx context.Context) {
 	sleep, leave := sleeper()
@@ -166,10 +170,16 @@ func (r *run) pace(ctx context.Context) {
 		c := r.conns[i%len(r.conns)]
 		c.mu.Lock()
 		for len(c.streams) >= c.max && c.err == nil {
-			_ = c.flush() // the loop looks at err
-			c.room.Wait()
+			if len(c.out) > 0 && !c.writing {
+				_ = c.flush() // the loop looks at err; it may have let go of mu
+			} else {
+				c.room.Wait()
+			}
 		}
 		r.begin(c, at)
+		if len(c.out) >= batch {
+			_ = c.flush() // its streams have the error
+		}
 		c.mu.Unlock()
 	}
 	for _, c := range r.conns {
@@ -276,12 +286,16 @@ func (r *run) done(c *conn, s *stream, at time.Time, err error) {
 	}
 }
 
-// message is told a whole message of a long stream: the next one leaves, or the stream ends.
+// message is told a whole message of a long stream: the next one leaves, the last one with the stream's end.
 func (r *run) message(c *conn, s *stream) {
 	r.mu.Lock()
 	r.note(s, c.now, nil)
+	over := s.end // what came back was the last
 	s.end = r.stopped
 	r.mu.Unlock()
+	if over {
+		return
+	}
 	s.intended = c.now
 	c.send(s)
 }
