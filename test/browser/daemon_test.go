@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/dnstest"
 )
 
 // backend is a gRPC server in the place of a pod.
@@ -65,7 +68,7 @@ func startBackend(t *testing.T, addr netip.Addr, port uint16) (*backend, error) 
 func startBackends(t *testing.T, n int) ([]*backend, uint16) {
 	t.Helper()
 	for range 20 {
-		free := netip.MustParseAddrPort(freeAddress(t))
+		free := netip.MustParseAddrPort(freeAddresses(t, 1)[0])
 		var out []*backend
 		for i := range n {
 			b, err := startBackend(t, netip.AddrFrom4([4]byte{127, 0, 77, byte(11 + i)}), free.Port())
@@ -82,15 +85,20 @@ func startBackends(t *testing.T, n int) ([]*backend, uint16) {
 	return nil, 0
 }
 
-// freeAddress is an address on loopback that nobody listened on a moment ago.
-func freeAddress(t *testing.T) string {
+// freeAddresses are different addresses on loopback that nobody listened on a
+// moment ago.
+func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }() // nobody connected
+		out = append(out, l.Addr().String())
 	}
-	defer func() { _ = l.Close() }() // nobody connected
-	return l.Addr().String()
+	return out
 }
 
 // load calls through an address until the test ends.
@@ -126,12 +134,8 @@ func load(t *testing.T, addr string, perSecond int) {
 	})
 }
 
-// inNamespace starts a program with a resolv.conf of its own: the daemon asks the
-// servers of that file and no others, and this machine's file stays as it is.
-const inNamespace = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
-
 // startDaemon runs the real program and waits until it answers.
-func startDaemon(t *testing.T, conf, admin string, args ...string) {
+func startDaemon(t *testing.T, admin string, args ...string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "grpclb-refresher")
 	build := exec.Command("go", "build", "-o", program, "./cmd/grpclb-refresher")
@@ -144,8 +148,7 @@ func startDaemon(t *testing.T, conf, admin string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv := append([]string{"--mount", "--propagation", "private", "sh", "-c", inNamespace, conf, program, "sidecar", "--admin", admin}, args...)
-	cmd := exec.Command("unshare", argv...)
+	cmd := exec.Command(program, append([]string{"sidecar", "--admin", admin}, args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -182,16 +185,19 @@ func startDaemon(t *testing.T, conf, admin string, args ...string) {
 // TestDaemon is the whole thing: the real program under load, with a pod that
 // fails and one that comes later.
 func TestDaemon(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, for a DNS server and a resolv.conf of its own")
+	if runtime.GOOS != "linux" {
+		t.Skip("needs all of 127.0.0.0/8, for pods with one port and several addresses")
 	}
-	const name = "square-headless.default.svc.cluster.local"
+	const name = "square-headless.default.svc.cluster.local."
 	pods, port := startBackends(t, 4)
-	dns := serveNames(t, name, pods[0].addr, pods[1].addr, pods[2].addr)
+	zone := dnstest.NewZone(t, "cluster.local.")
+	zone.Headless(name, "grpc", port, pods[0].addr, pods[1].addr, pods[2].addr)
+	server := dnstest.Serve(t, zone)
 	pods[1].fails.Store(3)
 
-	listen, admin, debug := freeAddress(t), freeAddress(t), freeAddress(t)
-	startDaemon(t, dns.conf, admin, "--listen", listen, "--target", fmt.Sprintf("%s:%d", name, port), "--debug", debug, "--interval", "1s")
+	free := freeAddresses(t, 3)
+	listen, admin, debug := free[0], free[1], free[2]
+	startDaemon(t, admin, "--listen", listen, "--target", fmt.Sprintf("dns://%s/%s:%d", server.Addr(), name, port), "--debug", debug, "--interval", "1s")
 	load(t, listen, 200)
 
 	b := open(t, debug, "/", desk)
@@ -206,7 +212,8 @@ func TestDaemon(t *testing.T) {
 	b.shoot("daemon-failing")
 
 	// A pod more: seen at the next look, and it gets its share.
-	dns.set(pods[0].addr, pods[1].addr, pods[2].addr, pods[3].addr)
+	zone.Remove(name)
+	zone.Headless(name, "grpc", port, pods[0].addr, pods[1].addr, pods[2].addr, pods[3].addr)
 	b.until(rows + " === 4")
 	b.until(fmt.Sprintf(`parseFloat(document.querySelector(%q).innerText) > 5`, cell(row(3), "Share of calls")))
 	b.reads("#t0-refreshes", row(3))
