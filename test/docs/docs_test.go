@@ -123,8 +123,8 @@ func TestDocumentedFlags(t *testing.T) {
 			n++
 			name := strings.FieldsFunc(f.Text, func(r rune) bool { return r == ' ' || r == '=' })[0]
 			known := strings.Contains(string(reference), "`"+name+"`") || strings.Contains(string(reference), "`"+name+" ")
-			if !known && name != "--help" {
-				t.Errorf("%s: docs/commands.md has no flag %s: mend the document, or run `make generate` if the flag is new", f, name)
+			if !known && name != "--help" && !daemonFlag(name) {
+				t.Errorf("%s: docs/commands.md has no flag %s, and neither has docs/sidecar.md: mend the document, or run `make generate` if the flag is new", f, name)
 			}
 		}
 	}

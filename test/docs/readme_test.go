@@ -72,6 +72,7 @@ var groups = []struct {
 	{"Calls fail", []string{"headless-port-mismatch", "client-target-unknown-service", "server-not-grpc", "selector-matches-nothing",
 		"named-port-missing", "no-ready-endpoints"}},
 	{"Pods that are not ready", []string{"readiness-missing", "not-ready-published"}},
+	{"The sidecar", []string{"client-sidecar", "sidecar-broken"}},
 	{"Meshes", []string{"mesh-one-sided", "linkerd-headless"}},
 	{"Placement", []string{"pods-on-one-node", "pods-on-one-zone"}},
 }
