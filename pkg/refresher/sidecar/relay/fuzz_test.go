@@ -56,6 +56,9 @@ func (s *scene) play(in *tape) {
 			continue
 		}
 		p.step(in)
+		if b, _ := s.Pick(s.now, nil); b != nil && s.e.waiting > 0 {
+			s.t.Errorf("%d calls wait, and a pod has room", s.e.waiting)
+		}
 	}
 	for _, p := range s.peers {
 		p.held = false
@@ -68,7 +71,13 @@ func (s *scene) play(in *tape) {
 // step is one thing that a peer or its transport does.
 func (p *peer) step(in *tape) {
 	what := in.next(16)
-	id := p.anyID(what < 3, in)
+	if p.conn.client && len(p.conn.streams) == 0 && what < 8 {
+		what = 0
+	}
+	id, ok := p.anyID(what < 3, in)
+	if !ok && what < 8 {
+		return
+	}
 	end := in.next(4) == 1
 	switch what {
 	case 0, 1, 2:
@@ -95,11 +104,11 @@ func (p *peer) step(in *tape) {
 	case 9:
 		p.do(func() { _ = p.fr.WritePing(in.next(2) == 1, [8]byte{0x64, 0x72, 0x61, 0x69, 0x6e, 0, 0, 1}) })
 	case 10:
-		if in.next(4) == 1 {
+		if in.next(16) == 1 {
 			p.do(func() { _ = p.fr.WriteGoAway(id, 0, nil) })
 		}
 	case 11:
-		if in.next(8) != 1 {
+		if in.next(32) != 1 {
 			return
 		}
 		n := min(in.next(30), len(in.b))
@@ -121,23 +130,23 @@ func (p *peer) step(in *tape) {
 	}
 }
 
-// anyID is mostly a stream that is open, or the next one.
-func (p *peer) anyID(begin bool, in *tape) uint32 {
-	k := in.next(32)
-	if k == 31 {
-		return uint32(2*in.next(12) + 1)
-	}
-	if begin && p.conn.client && k%2 == 0 {
-		return p.conn.lastID + 2 - (p.conn.lastID+1)%2
+// anyID is mostly a stream that is open, or the next one; false when there is none.
+func (p *peer) anyID(begin bool, in *tape) (uint32, bool) {
+	k := in.next(256)
+	if k == 255 {
+		return uint32(2*in.next(12) + 1), true
 	}
 	open := p.conn.open(0)
+	if begin && p.conn.client && (k%2 == 0 || len(open) == 0) {
+		return p.conn.lastID + 2 - (p.conn.lastID+1)%2, true
+	}
 	if len(open) == 0 {
-		return max(p.conn.lastID, 1)
+		return 1, false
 	}
 	if p.conn.client {
-		return open[k%len(open)].fid
+		return open[k%len(open)].fid, true
 	}
-	return open[k%len(open)].bid
+	return open[k%len(open)].bid, true
 }
 
 func (p *peer) anyHeaders(id uint32, end bool, in *tape) {
@@ -225,6 +234,9 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 1, 3, 2})
 	f.Add(bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 2, 0, 0, 4, 5}, 8))
 	f.Add(bytes.Repeat([]byte{2, 0, 1, 14, 0, 1, 3, 1, 0, 0, 2, 0, 0, 0, 12, 0, 1, 0, 10}, 6))
+	for seed := range uint64(8) {
+		f.Add(randomTape(seed, 400))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := newScene(t, 2, tight)
 		s.addClient("second", http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10_000})
@@ -337,17 +349,21 @@ func FuzzSettings(f *testing.F) {
 // Long random plays find what a fuzzer that begins with nothing takes hours for.
 // A failure names the seed.
 func TestRandomPlays(t *testing.T) {
-	for seed := range uint64(300) {
-		r := rand.New(rand.NewPCG(seed, 1))
-		b := make([]byte, 2500)
-		for i := range b {
-			b[i] = byte(r.Uint32())
-		}
+	for seed := range uint64(200) {
 		s := newScene(t, 2, tight)
 		s.addClient("second", http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10_000})
-		s.play(&tape{b})
+		s.play(&tape{randomTape(seed, 2500)})
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
 	}
+}
+
+func randomTape(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
 }
