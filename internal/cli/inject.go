@@ -50,7 +50,8 @@ type changeFlags struct {
 // injectOptions are ready to run.
 type injectOptions struct {
 	changeOptions
-	keys      []diagnose.Key // the Services
+	words     []string       // the Services as they were named
+	keys      []diagnose.Key // and as they are meant
 	inject    inject.Options // without Services, Domain and Native
 	native    string         // auto, true or false
 	noTwin    bool
@@ -216,6 +217,7 @@ func (a *app) injectOptions(f injectFlags, args []string) (injectOptions, error)
 	if o.keys, err = parseServices(f.services, o.namespace); err != nil {
 		return o, err
 	}
+	o.words = f.services
 	if o.ports, err = f.givenPorts(); err != nil {
 		return o, err
 	}

@@ -27,6 +27,12 @@ func (a *app) injectFiles(ctx context.Context, o injectOptions) error {
 		return err
 	}
 	came := stream.RemoveTwins()
+	if ns := a.namespaceOf(stream); ns != "" {
+		o.namespace = ns
+		if o.keys, err = parseServices(o.words, ns); err != nil {
+			return err
+		}
+	}
 	files := manifestFacts(stream, o.namespace)
 	around, err := a.look(ctx, o, &files)
 	defer around.close()
@@ -55,6 +61,25 @@ func (a *app) injectFiles(ctx context.Context, o injectOptions) error {
 	}
 	_, err = fmt.Fprint(a.Out, stream.String())
 	return err
+}
+
+// namespaceOf is the namespace that every workload of the manifests names; empty when they do not agree, or when -n was given.
+func (a *app) namespaceOf(stream *inject.Stream) string {
+	out := ""
+	if a.config.Namespace != nil && *a.config.Namespace != "" {
+		return out
+	}
+	for _, o := range stream.Objects() {
+		w, ok, err := stream.Workload(o, "")
+		switch {
+		case err != nil || !ok:
+		case !w.Named, out != "" && w.Namespace != out:
+			return ""
+		default:
+			out = w.Namespace
+		}
+	}
+	return out
 }
 
 // twins appends the headless Services that are not there yet. Those that came with the manifests stay in them.

@@ -37,6 +37,9 @@ func runSidecarBroken(v *diagnose.View) []diagnose.Finding {
 			f.Evidence = append(f.Evidence, d)
 		}
 		f.Fixes = s.mend()
+		if f.Severity == diagnose.Medium && hasTemplate(diagnose.Owner{Kind: s.w.Kind}) {
+			f.Fixes = []diagnose.Fix{{Title: "see how the roll-out goes", Commands: []diagnose.Command{kubectl(s.w.Namespace, "rollout", "status", s.w.Ref())}}}
+		}
 		out = append(out, f)
 	}
 	return out
