@@ -17,21 +17,20 @@ import (
 // that they dial, over pods that come later, and lose none when pods go.
 func TestSidecarClients(t *testing.T) {
 	s := newSpace(t)
-	s.apply(server("backend", replicas(3), leaving), service("backend"), twin("backend"))
-	through := inPod(throughSidecar(s.ns, "backend", port, fmt.Sprintf("backend-headless:%d", port)))
+	s.apply(server("backend", replicas(3), leaving), service("backend"))
 	told := map[string]func(string) clients.Line{"go": s.load, "go-dns": s.load}
 	objects := []any{
-		client("go", fmt.Sprintf("static://backend:%d", port), through),
-		client("go-dns", fmt.Sprintf("dns:///backend.%s:%d", s.ns, port), through),
+		client("go", fmt.Sprintf("static://backend:%d", port)),
+		client("go-dns", fmt.Sprintf("dns:///backend.%s:%d", s.ns, port)),
 	}
 	for i, c := range clients.All() {
 		told[c.Name] = s.tally
 		// By turns all names that a Service has.
 		name := []string{"backend", "backend." + s.ns, "backend." + s.ns + ".svc", "backend." + s.ns + ".svc.cluster.local"}[i%4]
-		objects = append(objects, s.foreign(c, fmt.Sprintf("%s:%d", name, port), through))
+		objects = append(objects, s.foreign(c, fmt.Sprintf("%s:%d", name, port)))
 	}
 	s.rollout("backend")
-	s.apply(objects...)
+	s.applyInjected("backend", objects...)
 	for name := range told {
 		s.rollout(name)
 	}
@@ -62,7 +61,10 @@ func TestSidecarTLS(t *testing.T) {
 	secret := s.goRun("./examples/echo/tls/gen", "-namespace", s.ns)
 	s.kubectlIn(secret, "apply", "-f", "-")
 	s.applyDir("examples/echo/tls")
-	s.patchSidecar("fe-deployment", "be-srv", 50051, "be-srv-lb:50051")
+	s.rollout("be-deployment")
+	if o := s.grpclb("inject", "deploy/fe-deployment", "--service", "be-srv", "--apply", "--yes"); o.code != 0 {
+		t.Fatalf("not injected: %s", o)
+	}
 	s.rollout("be-deployment", "fe-deployment")
 	s.wantBackends("backend", 1)
 	s.wantBackends("backendlb", 5)
@@ -79,14 +81,13 @@ func TestSidecarTLS(t *testing.T) {
 // sidecar goes after it, in order.
 func TestSidecarJob(t *testing.T) {
 	s := newSpace(t)
-	s.kubectl("apply", "-f", "examples/load/plaintext/server.yaml", "-f", "examples/load/port-trap/service.yaml")
+	s.kubectl("apply", "-f", "examples/load/plaintext/server.yaml")
 	s.rollout("grpc-server")
 	d := deployment("batch", "/load-client", 1)
-	throughSidecar(s.ns, "grpc-server-service", 80, "grpc-server-service-headless:8001")(&d.Spec.Template.Spec)
 	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: "batch"}, Spec: d.Spec.Template.Spec}
 	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
 	pod.Spec.Containers[0].Args = []string{"--target", "grpc-server-service:80", "--count", "5000"}
-	s.apply(pod)
+	s.applyInjected("grpc-server-service", pod)
 	var p *corev1.Pod
 	s.eventually("the pod to be done", startTime, func() (bool, string) {
 		var err error

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,11 +17,11 @@ import (
 func TestSidecarFaults(t *testing.T) {
 	const rate = 200
 	s := newSpace(t)
-	s.apply(server("backend", replicas(3), leaving, oneByOne), service("backend"), twin("backend"))
+	s.apply(server("backend", replicas(3), leaving, oneByOne), service("backend"))
 	s.rollout("backend")
-	s.apply(client("caller", fmt.Sprintf("static://backend:%d", port), inPod(throughSidecar(s.ns, "backend", port, fmt.Sprintf("backend-headless:%d", port)))))
-	s.rollout("caller")
-	s.kubectl("set", "env", "deploy/caller", "-c", "caller", fmt.Sprintf("GRPC_CLIENT_SQUARE_LOAD=%d", rate))
+	s.applyInjected("backend", client("caller", fmt.Sprintf("static://backend:%d", port), func(d *appsv1.Deployment) {
+		d.Spec.Template.Spec.Containers[0].Env[1].Value = strconv.Itoa(rate)
+	}))
 	s.rollout("caller")
 	s.answered("caller", s.load, s.pods("backend"))
 

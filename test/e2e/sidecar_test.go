@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,63 +15,42 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
 
 	"github.com/grpclb/kubectl-grpclb/test/e2e/clients"
-	"github.com/grpclb/kubectl-grpclb/test/e2e/testbed"
 )
 
-// What the sidecar's container has: its name, the loopback address at which it stands in for a Service, and the port of its health.
+// What the sidecar's container has: its name, and the port of its health and metrics.
 const (
-	sidecarName    = "grpclb-refresher"
-	sidecarAddress = "127.0.0.10"
-	sidecarHealth  = 15650
+	sidecarName   = "grpclb-refresher"
+	sidecarHealth = 15650
 )
 
-// throughSidecar makes a pod call a Service through the daemon, the way docs/sidecar.md tells: a native sidecar, which is ready before the
-// application starts and ends after it, and the Service's names at its loopback address. The application is not touched. behind is the
-// headless Service of the same pods, with the port that they listen on.
-func throughSidecar(namespace, service string, on int, behind string, args ...string) func(*corev1.PodSpec) {
-	return func(spec *corev1.PodSpec) {
-		local := sidecarAddress + ":" + strconv.Itoa(on)
-		name, listening, _ := strings.Cut(behind, ":")
-		target := fmt.Sprintf("%s.%s.svc.cluster.local:%s", name, namespace, listening)
-		always := corev1.ContainerRestartPolicyAlways
-		probe := func(path string, change ...func(*corev1.Probe)) *corev1.Probe {
-			return with(&corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 60, ProbeHandler: corev1.ProbeHandler{
-				HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt(sidecarHealth)},
-			}}, change...)
+// applyInjected applies objects as they come out of inject: those that call the Service have the sidecar then, and a headless Service is there
+// beside it. Nothing in them knows of that.
+func (s *space) applyInjected(service string, objects ...any) {
+	s.Helper()
+	var plain bytes.Buffer
+	for _, o := range objects {
+		b, err := yaml.Marshal(o)
+		if err != nil {
+			s.Fatal(err)
 		}
-		field := func(name, path string) corev1.EnvVar {
-			return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
-		}
-		yes, no := true, false
-		spec.InitContainers = append(spec.InitContainers, corev1.Container{
-			Name: sidecarName, Image: testbed.Agent.Name, ImagePullPolicy: corev1.PullIfNotPresent, RestartPolicy: &always,
-			Args:         append([]string{"sidecar", "--listen", local, "--target", target}, args...),
-			Env:          []corev1.EnvVar{field("GRPCLB_POD_IP", "status.podIP"), field("GRPCLB_HOST_IP", "status.hostIP")},
-			StartupProbe: probe("/readyz"), LivenessProbe: probe("/healthz"), ReadinessProbe: probe("/readyz"),
-			SecurityContext: &corev1.SecurityContext{
-				RunAsNonRoot: &yes, ReadOnlyRootFilesystem: &yes, AllowPrivilegeEscalation: &no,
-				Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-		})
-		full := service + "." + namespace
-		spec.HostAliases = append(spec.HostAliases, corev1.HostAlias{
-			IP: sidecarAddress, Hostnames: []string{service, full, full + ".svc", full + ".svc.cluster.local"},
-		})
+		plain.WriteString("---\n" + string(b))
 	}
+	args := []string{"inject", "-f", "-", "--service", service}
+	cmd := s.command(args...)
+	cmd.Stdin = &plain
+	o := s.finish(cmd, args)
+	if n := strings.Count(o.stdout, "name: "+sidecarName+"\n"); o.code != 0 || n != len(objects) {
+		s.Fatalf("%d of %d objects have the sidecar: %s", n, len(objects), o)
+	}
+	s.kubectlIn([]byte(o.stdout), "apply", "-f", "-")
 }
 
 // inPod applies a change of a pod to a Deployment's template.
 func inPod(change func(*corev1.PodSpec)) func(*appsv1.Deployment) {
 	return func(d *appsv1.Deployment) { change(&d.Spec.Template.Spec) }
-}
-
-// twin is the headless Service beside service(app).
-func twin(app string) *corev1.Service {
-	return service(app+"-headless", headless, selecting("app", app))
 }
 
 // callsAtRate is how often the clients of other languages call.
@@ -166,15 +146,6 @@ func (s *space) answered(name string, told func(string) clients.Line, pods []cor
 		}
 		return len(silent) == 0, fmt.Sprintf("not by %v: %+v", silent, now)
 	})
-}
-
-// patchSidecar is throughSidecar for a Deployment that is there already.
-func (s *space) patchSidecar(deployment, service string, on int, behind string) {
-	s.Helper()
-	var spec corev1.PodSpec
-	throughSidecar(s.ns, service, on, behind)(&spec)
-	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"initContainers":%s,"hostAliases":%s}}}}`, jsonText(spec.InitContainers), jsonText(spec.HostAliases))
-	s.kubectl("patch", "deploy/"+deployment, "-p", patch)
 }
 
 // metrics is the page that a pod's sidecar serves.
