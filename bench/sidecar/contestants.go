@@ -27,7 +27,7 @@ const (
 type field struct {
 	dir, root string
 	port      string // of the backends
-	resolver  string // a resolv.conf that names a DNS server that knows the backends
+	resolver  string // a DNS server that knows the backends
 	envoy     string // its program, empty for the wheel
 	built     string // grpclb-refresher
 }
@@ -97,15 +97,8 @@ func prepareOurs(ctx context.Context, f *field, addr string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	if f.resolver == "" {
-		return nil, errors.New("it asks the DNS servers of /etc/resolv.conf, and to give it others takes root")
-	}
 	return []string{
-		self, resolverCommand, f.resolver, f.built, "sidecar", "--listen", addr, "--target", backendName + ":" + f.port,
+		f.built, "sidecar", "--listen", addr, "--target", "dns://" + f.resolver + "/" + backendName + ".:" + f.port,
 		"--admin", "127.0.0.1:" + admin, "--debug", "off", "--log-level", "warn", "--drain-timeout", "1s",
 	}, nil
 }

@@ -69,7 +69,10 @@ func ratioRow(what string, a, b map[int]float64, target float64) result.Row {
 		return row
 	}
 	each := stats.Of(ratios(a, b)...)
-	row.Spread = fmt.Sprintf("rounds %.2f–%.2f, n=%d; %.1f to %.1f µs", each.Min, each.Max, each.N, mine.P50, theirs.P50)
+	row.Spread = fmt.Sprintf("%.1f to %.1f µs, n=%d", mine.P50, theirs.P50, mine.N)
+	if each.N > 0 {
+		row.Spread = fmt.Sprintf("rounds %.2f–%.2f, n=%d; ", each.Min, each.Max, each.N) + fmt.Sprintf("%.1f to %.1f µs", mine.P50, theirs.P50)
+	}
 	if theirs.P50 <= 0 {
 		row.Value = "within the noise"
 		row.Met = mine.P50 <= 0

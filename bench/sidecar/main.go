@@ -24,22 +24,15 @@ import (
 	"time"
 )
 
-// The first arguments of this program when it is another: the servers behind the proxies, and what starts a program with a resolv.conf of
-// its own.
-const (
-	podsCommand     = "pods"
-	resolverCommand = "with-resolver"
-)
+// podsCommand is the first argument of this program when it is the servers behind the proxies.
+const podsCommand = "pods"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
-	switch {
-	case len(os.Args) == 3 && os.Args[1] == podsCommand:
+	if len(os.Args) == 3 && os.Args[1] == podsCommand {
 		err = servePods(ctx, os.Args[2])
-	case len(os.Args) > 3 && os.Args[1] == resolverCommand:
-		err = withResolver(os.Args[2], os.Args[3:])
-	default:
+	} else {
 		err = run(ctx, os.Args[1:])
 	}
 	stop()

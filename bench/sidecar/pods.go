@@ -61,11 +61,13 @@ func (f *field) pods() []string {
 	return out
 }
 
-// nameServer is where the DNS server listens: resolv.conf has no place for a port.
-const nameServer = "127.0.0.153"
-
-// serveNames answers for backendName. Who is not root cannot, and ours is left out then.
+// serveNames answers for backendName on a port of the loopback interface.
 func (f *field) serveNames() (stop func() error, err error) {
+	port, err := freePort("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	f.resolver = net.JoinHostPort("127.0.0.1", port)
 	var servers []*dns.Server
 	stop = func() error {
 		var errs []error
@@ -74,11 +76,8 @@ func (f *field) serveNames() (stop func() error, err error) {
 		}
 		return errors.Join(errs...)
 	}
-	if os.Geteuid() != 0 {
-		return stop, nil
-	}
 	for _, network := range []string{"udp", "tcp"} {
-		s := &dns.Server{Addr: net.JoinHostPort(nameServer, "53"), Net: network, Handler: dns.HandlerFunc(answer)}
+		s := &dns.Server{Addr: f.resolver, Net: network, Handler: dns.HandlerFunc(answer)}
 		up, failed := make(chan struct{}), make(chan error, 1)
 		s.NotifyStartedFunc = func() { close(up) }
 		go func() { failed <- s.ListenAndServe() }()
@@ -89,8 +88,7 @@ func (f *field) serveNames() (stop func() error, err error) {
 			return nil, errors.Join(err, stop())
 		}
 	}
-	f.resolver, err = f.write("resolv.conf", "nameserver "+nameServer+"\noptions ndots:1\n")
-	return stop, err
+	return stop, nil
 }
 
 func answer(w dns.ResponseWriter, q *dns.Msg) {

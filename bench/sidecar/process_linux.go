@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -42,22 +41,6 @@ func memoryOf(pid int) (memory, error) {
 	}
 	m := memory{resident: field("VmRSS:"), anonymous: field("RssAnon:")}
 	return m, err
-}
-
-// withResolver becomes another program, in a mount namespace in which /etc/resolv.conf is the file given: the sidecar asks the servers of
-// that file and no others, and this machine's file stays as it is. The process keeps its ID.
-func withResolver(file string, argv []string) error {
-	runtime.LockOSThread() // the namespace is a thread's until the exec
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("a mount namespace, which takes root: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("keep mounts private: %w", err)
-	}
-	if err := unix.Mount(file, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount over /etc/resolv.conf: %w", err)
-	}
-	return unix.Exec(argv[0], argv, os.Environ())
 }
 
 // onlyHere says why the benchmark cannot run on this system; empty where it can.

@@ -189,7 +189,7 @@ func (w *watched) innocent(conn *grpc.ClientConn) error {
 	return err
 }
 
-// end stops looking, prints what was seen and judges it.
+// end stops looking, notes what was seen and judges it.
 func (w *watched) end(what string, bound int64, note string) {
 	w.t.Helper()
 	close(w.stop)
@@ -198,8 +198,12 @@ func (w *watched) end(what string, bound int64, note string) {
 	at := func(p float64) time.Duration {
 		return w.took[min(int(p*float64(len(w.took))), len(w.took)-1)].Round(10 * time.Microsecond)
 	}
-	w.t.Logf("figures: %s: %s; memory %s before, %s at most; %d calls of another client, %d failed, p50 %s, p99 %s, max %s",
-		strings.TrimSuffix(what, " ()"), note, megabytes(w.before), megabytes(w.most), len(w.took), len(w.failed), at(0.5), at(0.99), at(1))
+	row := figures{
+		strings.TrimSuffix(what, " ()"), note, megabytes(w.before), megabytes(w.most), fmt.Sprintf("%d, %d failed", len(w.took), len(w.failed)),
+		fmt.Sprintf("%s, %s", at(0.5), at(0.99)),
+	}
+	w.t.Log(row)
+	noted = append(noted, row)
 	if grown := w.most - w.before; grown > bound {
 		w.t.Errorf("memory grew by %s, more than %s", megabytes(grown), megabytes(bound))
 	}

@@ -28,7 +28,12 @@ func TestMain(m *testing.M) {
 		interopCase(name, os.Getenv(interopAddress))
 		os.Exit(0)
 	}
-	os.Exit(built(m))
+	code := built(m)
+	if err := writeFigures(os.Getenv(writeVariable)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func built(m *testing.M) int {
