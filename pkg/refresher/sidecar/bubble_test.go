@@ -624,6 +624,7 @@ func TestSilenceSees(t *testing.T) {
 		{4, transport{unacked: true, acked: 2, lastAck: 100 * time.Millisecond}, 0},                    // it goes on
 		{6, transport{unacked: true, acked: 2, lastAck: 50 * time.Millisecond}, 50 * time.Millisecond}, // it has no room, and says so
 		{9, transport{unacked: true, acked: 2, lastAck: 3 * time.Second}, 3 * time.Second},
+		{9, transport{unacked: true, acked: 2, lastAck: 3 * time.Second, lastSent: 3*time.Second + 1}, 0}, // it answered that
 		{10, transport{acked: 3}, 0},
 		{11, transport{unacked: true, acked: 3, lastAck: time.Second}, 0},
 	} {

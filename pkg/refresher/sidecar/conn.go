@@ -11,14 +11,12 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar/relay"
 )
 
+// lingerFor is how long a closed connection's peer has to read the GOAWAY, and
+// lingerBytes how much it may send meanwhile. A socket that is closed with unread
+// bytes resets, which takes the GOAWAY with it.
 const (
-	// keepBuffer is the largest write buffer that a connection keeps while it has
-	// nothing to write.
-	keepBuffer = 512 << 10
-	// lingerFor is how long a closed connection's peer has to read the GOAWAY. A
-	// socket that is closed with unread bytes resets, which takes the GOAWAY with
-	// it.
-	lingerFor = time.Second
+	lingerFor   = time.Second
+	lingerBytes = 1 << 20
 )
 
 // conn is a connection whose calls are relayed, a client's or a pod's.
@@ -37,7 +35,6 @@ type conn struct {
 	shut    bool // that is done
 	lostErr error
 	over    bool // the engine was told that it is lost
-	spare   []byte
 	link    link
 
 	out output // of the goroutine that writes
@@ -99,8 +96,7 @@ func (p *Proxy) write(c *conn, now policy.Nanos) {
 	}
 	c.writing = true
 	for len(c.rl.Out()) > 0 {
-		b := c.rl.TakeOut(c.spare)
-		c.spare = nil
+		b := c.rl.TakeOut(nil)
 		p.mu.Unlock()
 		n, err := c.tryWrite(b)
 		p.mu.Lock()
@@ -114,7 +110,7 @@ func (p *Proxy) write(c *conn, now policy.Nanos) {
 			p.goroutines.Go(func() { p.writeSlowly(c, b, n) })
 			return
 		}
-		c.keep(b)
+		p.engine.Recycle(b)
 		if c.lostErr != nil {
 			break
 		}
@@ -131,7 +127,7 @@ func (p *Proxy) writeSlowly(c *conn, b []byte, from int) {
 	if n > 0 {
 		c.rl.Written(now, n)
 	}
-	c.keep(b)
+	p.engine.Recycle(b)
 	c.writing = false
 	if err != nil {
 		p.loseLocked(c, err, now)
@@ -165,13 +161,6 @@ func (c *conn) endWrites() {
 		until = longAgo
 	}
 	_ = c.nc.SetReadDeadline(until)
-}
-
-// keep keeps the memory of what was written for the next time.
-func (c *conn) keep(b []byte) {
-	if cap(b) <= keepBuffer {
-		c.spare = b[:0]
-	}
 }
 
 // longAgo is a deadline that is over.
@@ -222,14 +211,15 @@ func (p *Proxy) close(c *conn) {
 	p.queue(c)
 }
 
-// feed gives the engine what was read, and returns how much of it is used up.
-func (c *conn) feed(b []byte) int {
+// feed gives the engine what was read, and returns how much of it is used up. A
+// connection that ends only throws it away.
+func (c *conn) feed(b []byte) (used int, ends bool) {
 	p := c.p
 	now := policy.Now()
 	p.mu.Lock()
 	if c.closing {
 		p.mu.Unlock()
-		return len(b)
+		return len(b), true
 	}
 	if c.pod != nil {
 		c.link.heard(b)
@@ -240,7 +230,7 @@ func (c *conn) feed(b []byte) int {
 		p.noteChange(c)
 	}
 	p.release(now)
-	return n
+	return n, false
 }
 
 // serve reads until the connection ends. first was read already.
@@ -259,23 +249,28 @@ func (c *conn) serve(first []byte) {
 // errClosed is what an orderly end of the transport means.
 var errClosed = errors.New("the peer closed the connection")
 
+// errTalks is why a connection is closed whose peer does not heed that it ends.
+var errTalks = errors.New("the peer goes on sending")
+
 // readPlainly is read where a connection has no file descriptor to wait for: it
 // holds a buffer also while it is idle.
 func (c *conn) readPlainly(first []byte) error {
 	buf := buffers.Get().(*[readBuffer]byte)
 	defer buffers.Put(buf)
 	have := copy(buf[:], first)
-	if have > 0 {
-		have = copy(buf[:], buf[c.feed(buf[:have]):have])
-	}
-	for {
+	for thrown := 0; thrown < lingerBytes; {
+		if have > 0 {
+			used, ends := c.feed(buf[:have])
+			have = copy(buf[:], buf[used:have])
+			if ends {
+				thrown += used
+			}
+		}
 		n, err := c.nc.Read(buf[have:])
 		have += n
-		if n > 0 {
-			have = copy(buf[:], buf[c.feed(buf[:have]):have])
-		}
 		if err != nil {
 			return err
 		}
 	}
+	return errTalks
 }

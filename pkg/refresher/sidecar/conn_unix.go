@@ -95,7 +95,9 @@ type input struct {
 	c    *conn
 	buf  *[readBuffer]byte // nil while nothing is left over
 	have int
-	err  error
+	// thrown are bytes that came after the end.
+	thrown int
+	err    error
 }
 
 // take feeds bytes that somebody else read.
@@ -109,8 +111,14 @@ func (in *input) take(b []byte) {
 }
 
 func (in *input) feed() {
-	n := in.c.feed(in.buf[:in.have])
+	n, ends := in.c.feed(in.buf[:in.have])
 	in.have = copy(in.buf[:], in.buf[n:in.have])
+	if ends {
+		// While bytes come without a pause, a deadline does not interrupt drain.
+		if in.thrown += n; in.thrown >= lingerBytes {
+			in.err = errTalks
+		}
+	}
 }
 
 // park gives the buffer back unless a part of a frame is in it.
@@ -133,7 +141,9 @@ func (in *input) drain(fd uintptr) bool {
 		switch {
 		case n > 0:
 			in.have += n
-			in.feed()
+			if in.feed(); in.err != nil {
+				return true
+			}
 		case err == nil:
 			in.err = io.EOF
 			return true

@@ -78,7 +78,10 @@ func (p *Proxy) log(l *slog.Logger, e endpoint.Event) {
 			level = slog.LevelDebug
 		}
 		p.failing = text
-		l.Log(context.Background(), level, "refresh failed, the endpoints stay", "source", e.Source, "err", e.Err)
+		if e.Source != "" { // none has answered yet
+			l = l.With("source", e.Source)
+		}
+		l.Log(context.Background(), level, "refresh failed, the endpoints stay", "err", e.Err)
 	case endpoint.SourceSwitched:
 		l.Warn("another source is in use", "from", e.From, "to", e.To, "reason", e.Reason)
 	case endpoint.ClusterIPTarget:

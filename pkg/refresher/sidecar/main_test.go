@@ -172,6 +172,12 @@ func startProxyWith(t *testing.T, source *static.Source, change func(*Options)) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, p, source)
+}
+
+// run runs a Proxy until the test ends.
+func run(t *testing.T, p *Proxy, source *static.Source) *proxy {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()

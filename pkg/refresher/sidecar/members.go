@@ -32,7 +32,7 @@ func (p *Proxy) publish(s reconcile.State) {
 		return
 	}
 	p.known, p.sourceErr = true, nil
-	p.apply(s.Members(), now)
+	p.apply(s.Refs(), now)
 	p.stale = true
 	if p.ejector != nil && p.ejectedCount > 0 {
 		p.evaluateSoon(now) // how many may be ejected depends on how many there are
@@ -43,12 +43,11 @@ func (p *Proxy) publish(s reconcile.State) {
 // apply makes the pods equal to the guard's members: new ones are connected,
 // removed ones keep their calls, others are not touched. Both lists are sorted by
 // ID.
-func (p *Proxy) apply(members []reconcile.Member, now policy.Nanos) {
+func (p *Proxy) apply(members []*reconcile.Member, now policy.Nanos) {
 	old := p.pods
 	p.pods = make([]*pod, 0, len(members))
 	var fresh, gone []*pod
-	for i := range members {
-		m := &members[i]
+	for _, m := range members {
 		for len(old) > 0 && old[0].id < m.ID {
 			gone = append(gone, old[0])
 			old = old[1:]
@@ -64,7 +63,7 @@ func (p *Proxy) apply(members []reconcile.Member, now policy.Nanos) {
 			}
 			continue
 		}
-		pd := newPod(p, m)
+		pd := newPod(p, m, len(members))
 		p.pods = append(p.pods, pd)
 		fresh = append(fresh, pd)
 	}

@@ -100,9 +100,10 @@ func (l *link) heard(b []byte) {
 	}
 }
 
-func newPod(p *Proxy, m *reconcile.Member) *pod {
+// newPod makes the pod of one of n members.
+func newPod(p *Proxy, m *reconcile.Member, n int) *pod {
 	pd := &pod{
-		p: p, id: m.ID, node: policy.NewNode(p.nodes), since: m.Since, changed: m.Changed,
+		p: p, id: m.ID, node: policy.NewNodeAmong(p.nodes, n), since: m.Since, changed: m.Changed,
 		want: max(p.settings.Policy.ConnectionsPerEndpoint, 1),
 	}
 	pd.update(m)
@@ -194,8 +195,9 @@ func (p *Proxy) linkChanged(c *conn, now policy.Nanos) {
 func (pd *pod) succeeded(c *conn, now policy.Nanos) {
 	c.link.readyAt = now
 	pd.tried, pd.failures, pd.retryAt, pd.why = true, 0, 0, ""
+	pd.goAway = false
 	if pd.ended {
-		pd.ended, pd.goAway = false, false
+		pd.ended = false
 		pd.p.loop.Connected(pd.id)
 	}
 	if pd.gone {

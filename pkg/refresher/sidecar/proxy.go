@@ -83,6 +83,7 @@ type Proxy struct {
 	ready       bool
 	rejected    uint64
 	passthrough Passthrough
+	saidFailed  policy.Nanos // when the log last said that splices fail
 	looks       looks
 }
 
@@ -144,16 +145,17 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	p.configure.Lock()
-	p.ctx = running
-	err = p.startLoop(reconcile.State{})
-	p.configure.Unlock()
+	source, err := p.source()
 	if err != nil {
 		for _, l := range listeners {
 			_ = l.Close()
 		}
 		return fmt.Errorf("sidecar: %w", err)
 	}
+	p.configure.Lock()
+	p.ctx = running
+	p.startLoop(source, reconcile.State{})
+	p.configure.Unlock()
 	delivered := make(chan struct{})
 	stopEvents := make(chan struct{})
 	go func() {
@@ -190,13 +192,8 @@ func (p *Proxy) begin(listeners []net.Listener) {
 }
 
 // startLoop follows the source from a state on. p.configure is held.
-func (p *Proxy) startLoop(from reconcile.State) error {
+func (p *Proxy) startLoop(source endpoint.Source, from reconcile.State) {
 	p.mu.Lock()
-	source, err := p.settings.open()
-	if err != nil {
-		p.mu.Unlock()
-		return err
-	}
 	loop := reconcile.New(reconcile.Options{
 		Source: source, Config: guardConfig(p.settings.Policy.Refresh), State: from, Publish: p.publish, Events: p.observe,
 	})
@@ -214,7 +211,13 @@ func (p *Proxy) startLoop(from reconcile.State) error {
 		cancel()
 		<-done
 	}
-	return nil
+}
+
+// source opens a source as the settings want it.
+func (p *Proxy) source() (endpoint.Source, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.settings.open()
 }
 
 // gaveUp follows a source that will never say anything again.
@@ -323,6 +326,11 @@ func (p *Proxy) Configure(o Options) error {
 		}
 	}
 	s.Opener, s.Limits.Relay = old.Opener, old.Limits.Relay
+	source, err := s.open()
+	if err != nil {
+		p.mu.Unlock()
+		return fmt.Errorf("sidecar: %w", err)
+	}
 	p.settings = s
 	p.tune()
 	for _, pd := range p.pods {
@@ -339,7 +347,8 @@ func (p *Proxy) Configure(o Options) error {
 	p.mu.Lock()
 	state := p.loop.State()
 	p.mu.Unlock()
-	return p.startLoop(state)
+	p.startLoop(source, state)
+	return nil
 }
 
 // retune changes how many connections the pod has.

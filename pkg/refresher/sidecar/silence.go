@@ -21,10 +21,11 @@ type silence struct {
 // transport is a moment of a TCP connection.
 type transport struct {
 	// unacked is whether segments are on their way, acked how many bytes arrived
-	// ever, lastAck how long ago the peer acknowledged anything.
-	unacked bool
-	acked   uint64
-	lastAck time.Duration
+	// ever, lastAck how long ago the peer acknowledged anything, lastSent how long
+	// ago data was sent, again perhaps.
+	unacked           bool
+	acked             uint64
+	lastAck, lastSent time.Duration
 }
 
 // errSilent is why a connection is closed on which nothing is acknowledged. It is
@@ -83,11 +84,12 @@ func (p *Proxy) pollPod(pd *pod, now policy.Nanos) (again bool) {
 }
 
 // see takes a moment into account and returns for how long data is not
-// acknowledged. The peer's last sign counts, too: one that drops what it has no
-// room for acknowledges the same byte again and again, and lives.
+// acknowledged. A peer that answered what was sent last lives, even if the answer
+// is that it has no room for it: it acknowledges the same byte again and again, at
+// the longer and longer intervals in which the kernel sends it again.
 func (s *silence) see(t transport, now policy.Nanos) time.Duration {
 	switch {
-	case !t.unacked:
+	case !t.unacked || t.lastAck <= t.lastSent:
 		s.since = 0
 		return 0
 	case s.since == 0 || t.acked != s.acked:

@@ -17,7 +17,10 @@ func (c *conn) transport() (t transport, ok bool) {
 			return
 		}
 		ok = true
-		t = transport{unacked: info.Unacked > 0, acked: info.Bytes_acked, lastAck: time.Duration(info.Last_ack_recv) * time.Millisecond}
+		t = transport{
+			unacked: info.Unacked > 0, acked: info.Bytes_acked,
+			lastAck: time.Duration(info.Last_ack_recv) * time.Millisecond, lastSent: time.Duration(info.Last_data_sent) * time.Millisecond,
+		}
 	})
 	return t, ok && err == nil
 }

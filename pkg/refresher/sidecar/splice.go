@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 )
@@ -17,6 +19,8 @@ const (
 	spliceTries = 3
 	// spliceStep is how many bytes are moved between two looks at the counter.
 	spliceStep = 256 << 10
+	// sayFailedEvery bounds the log where clients try again and again.
+	sayFailedEvery = 10 * time.Second
 )
 
 // splice is a connection that goes to one pod as it is.
@@ -186,8 +190,13 @@ func (p *Proxy) endSplice(s *splice, client net.Conn, err error) {
 		p.passthrough.Failed++
 	}
 	p.checkIdle()
+	var log *slog.Logger
+	if err != nil && (p.saidFailed == 0 || now >= p.saidFailed.Add(sayFailedEvery)) {
+		p.saidFailed, log = now, p.settings.Logger
+	}
+	failed := p.passthrough.Failed
 	p.release(now)
-	if err != nil {
-		p.logger().Warn("a connection that is not HTTP/2 found no pod", "err", err)
+	if log != nil {
+		log.Warn("connections that are not HTTP/2 find no pod", "failed", failed, "err", err)
 	}
 }
