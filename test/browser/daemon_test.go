@@ -230,6 +230,14 @@ func TestDaemon(t *testing.T) {
 	b.reads("#t0-passthrough", "HTTP/1")
 	b.shoot("daemon-scaled")
 
+	// A pod less: it is told from the others while its last numbers are to be seen.
+	zone.Remove(name)
+	zone.Headless(name, "grpc", port, pods[1].addr, pods[2].addr, pods[3].addr)
+	b.until(fmt.Sprintf(`document.querySelector(".pods tr.removed .name")?.innerText === %q`, row(0)))
+	b.reads("#t0-refreshes del", row(0))
+	b.reads(".headline", "of 3 pods")
+	b.shoot("daemon-removed")
+
 	checkMetrics(t, admin, row(3))
 }
 

@@ -103,7 +103,11 @@ func TestKeepsPlace(t *testing.T) {
 	b.reads("#status", "paused")
 	before := b.text("main")
 	p.do(func() { p.pods = p.pods[1:] })
-	b.do(chromedp.Sleep(1500 * time.Millisecond))
+	// Another tab sees it, and asks once more after that: more than a second.
+	other := open(t, addr, "/", desk)
+	other.until(rows + ` === 1`)
+	calls = other.text(cell(p.pods[0].Addr, "Calls"))
+	other.until(fmt.Sprintf(`document.querySelector(%q).innerText !== %q`, cell(p.pods[0].Addr, "Calls"), calls))
 	if after := b.text("main"); after != before {
 		t.Error("the page changed while paused")
 	}
