@@ -38,7 +38,6 @@ var allowed = map[string]string{
 	"golang.org/x/net/bpf":              "with miekg/dns",
 	"golang.org/x/net/ipv4":             "with miekg/dns",
 	"golang.org/x/net/ipv6":             "with miekg/dns",
-	"golang.org/x/net/netutil":          "a bound on connections to the daemon's own ports",
 	"golang.org/x/sys/unix":             "socket tables, TCP_INFO",
 	"golang.org/x/text/":                "with net/idna",
 }

@@ -31,6 +31,9 @@ type fakes struct {
 	made  []*fake
 	fail  map[string]error // by target: what Run returns, once
 	stuck bool             // Drain waits for its context
+	// unready is the target whose Stats say so; hold keeps Drain of c.d:1.
+	unready string
+	hold    chan struct{}
 }
 
 type fake struct {
@@ -70,6 +73,12 @@ func (f *fake) Run(ctx context.Context) error {
 
 func (f *fake) Drain(ctx context.Context) error {
 	f.of.say("drain %s", f.options.Target)
+	f.of.mu.Lock()
+	hold := f.of.hold
+	f.of.mu.Unlock()
+	if hold != nil && f.options.Target == "c.d:1" {
+		<-hold
+	}
 	if f.of.stuck {
 		<-ctx.Done()
 		return errors.New("1 call was left")
@@ -88,7 +97,7 @@ func (f *fake) Configure(o sidecar.Options) error {
 func (f *fake) Stats() sidecar.Stats {
 	f.of.mu.Lock()
 	defer f.of.mu.Unlock()
-	return sidecar.Stats{Name: f.options.Name, Target: f.options.Target, Ready: true, Clients: f.clients}
+	return sidecar.Stats{Name: f.options.Name, Target: f.options.Target, Ready: f.options.Target != f.of.unready, Clients: f.clients}
 }
 
 // bench is a running daemon with fakes.
@@ -377,3 +386,76 @@ func TestHostNetwork(t *testing.T) {
 		}
 	}
 }
+
+// TestCrowd: who opens many connections to the health port keeps nobody else out.
+func TestCrowd(t *testing.T) {
+	b := start(t, "", "--listen", "127.0.0.10:1", "--target", "a.b:1")
+	b.saw("run a.b:1 127.0.0.10:1")
+	b.get("/healthz")
+	var conns []net.Conn
+	for range 2 * mostAdmin {
+		c, err := net.Dial("tcp", b.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAtLeast(c, make([]byte, 4096), 12); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _ := b.get("/healthz"); code != 200 {
+		t.Errorf("%d", code)
+	}
+	closed := 0
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		var timeout net.Error
+		if _, err := io.Copy(io.Discard, c); !errors.As(err, &timeout) {
+			closed++
+		}
+		_ = c.Close()
+	}
+	if closed < mostAdmin {
+		t.Errorf("%d of %d connections were closed", closed, len(conns))
+	}
+	b.stop(ExitOK)
+}
+
+// TestCrowdOfOne: the address with most connections loses one, an idle one first.
+func TestCrowdOfOne(t *testing.T) {
+	c := &crowd{in: map[net.Conn]guest{}}
+	node := from("10.0.0.1")
+	if c.note(node, http.StateNew) != nil {
+		t.Error("closed")
+	}
+	var pod []net.Conn
+	for range mostAdmin - 1 {
+		p := from("10.244.0.9")
+		pod = append(pod, p)
+		c.note(p, http.StateNew)
+		c.note(p, http.StateActive)
+	}
+	c.note(pod[7], http.StateIdle)
+	c.note(pod[5], http.StateIdle)
+	for _, want := range []net.Conn{pod[7], pod[5], pod[0]} {
+		if got := c.note(from("10.244.0.9"), http.StateNew); got != want {
+			t.Errorf("%v is closed, want %v", got, want)
+		}
+	}
+	c.note(node, http.StateClosed)
+	if len(c.in) != mostAdmin-1 {
+		t.Errorf("%d are counted", len(c.in))
+	}
+}
+
+type remote struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (r *remote) RemoteAddr() net.Addr { return r.addr }
+
+func from(ip string) net.Conn { return &remote{addr: &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}} }

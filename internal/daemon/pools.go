@@ -33,6 +33,8 @@ type pools struct {
 
 	mu  sync.Mutex
 	now []*pool // in the order of the configuration
+	// retiring is of the pools that are not in now any more and drain.
+	retiring sync.WaitGroup
 }
 
 // pool is one target.
@@ -49,6 +51,9 @@ type pool struct {
 	proxy   proxy
 	// trouble is why it does not run now, and is tried again.
 	trouble string
+	// late is true from a reload that added it until it was ready once: until then
+	// it is no reason to take the pod out of service.
+	late bool
 }
 
 // change counts what apply did.
@@ -66,7 +71,7 @@ func (p *pools) options(t settings.Target, name string, shutdown time.Duration) 
 }
 
 // apply makes the pools those of s. A pool with the same addresses and target
-// stays; what is not wanted any more drains by itself.
+// stays; what is not wanted any more drains by itself. An error changes nothing.
 func (p *pools) apply(ctx context.Context, s settings.Settings, first bool) (change, error) {
 	var c change
 	next := make([]*pool, 0, len(s.Targets))
@@ -74,17 +79,24 @@ func (p *pools) apply(ctx context.Context, s settings.Settings, first bool) (cha
 	for _, t := range s.Targets {
 		old := p.find(t.Key())
 		if old == nil {
-			c.Added++
-			old = &pool{key: t.Key(), name: t.Name, target: t, options: p.options(t, t.Name, s.DrainTimeout), log: p.log.With("target", t.Name)}
+			old = &pool{key: t.Key(), name: t.Name, target: t, options: p.options(t, t.Name, s.DrainTimeout), log: p.log.With("target", t.Name), late: !first}
 			fresh = append(fresh, old)
-		} else if changed, err := old.configure(t, p.options(t, old.name, s.DrainTimeout)); err != nil {
+		}
+		if _, err := sidecar.New(p.options(t, old.name, s.DrainTimeout)); err != nil { // does no I/O
 			return c, fmt.Errorf("target %s: %w", t.Name, err)
-		} else if changed {
+		}
+		next = append(next, old)
+	}
+	c.Added = len(fresh)
+	for i, t := range s.Targets {
+		if slices.Contains(fresh, next[i]) {
+			continue
+		}
+		if next[i].configure(t, p.options(t, next[i].name, s.DrainTimeout)) {
 			c.Changed++
 		} else {
 			c.Kept++
 		}
-		next = append(next, old)
 	}
 	p.mu.Lock()
 	before := p.now
@@ -93,7 +105,11 @@ func (p *pools) apply(ctx context.Context, s settings.Settings, first bool) (cha
 	for _, old := range before {
 		if !slices.Contains(next, old) {
 			c.Removed++
-			p.running.Go(func() { old.retire(ctx, s.DrainTimeout) })
+			p.retiring.Add(1)
+			p.running.Go(func() {
+				defer p.retiring.Done()
+				old.retire(ctx, s.DrainTimeout)
+			})
 		}
 	}
 	for _, f := range fresh {
@@ -113,20 +129,22 @@ func (p *pools) find(key string) *pool {
 	return nil
 }
 
-// configure changes what may change without losing a connection.
-func (p *pool) configure(t settings.Target, o sidecar.Options) (changed bool, err error) {
+// configure changes what may change without losing a connection. What the proxy
+// refuses although it was checked before leaves this one pool as it was.
+func (p *pool) configure(t settings.Target, o sidecar.Options) (changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if reflect.DeepEqual(p.target, t) && p.options.Limits == o.Limits {
-		return false, nil
+		return false
 	}
 	if p.proxy != nil {
 		if err := p.proxy.Configure(o); err != nil {
-			return false, err
+			p.log.Error("a target keeps its former settings", "error", err)
+			return false
 		}
 	}
 	p.target, p.options = t, o
-	return true, nil
+	return true
 }
 
 // How long to wait before an address that is taken is tried again.
@@ -221,6 +239,7 @@ func (p *pools) drain(ctx context.Context) error {
 		})
 	}
 	done.Wait()
+	p.awaitRetiring(ctx)
 	for i, err := range errs {
 		if err != nil {
 			all[i].log.Warn("calls were cut", "error", err)
@@ -231,6 +250,37 @@ func (p *pools) drain(ctx context.Context) error {
 		return nil
 	}
 	return errs[len(errs)-1]
+}
+
+// awaitRetiring waits for the calls of targets that a reload removed: each has its
+// own time for that.
+func (p *pools) awaitRetiring(ctx context.Context) {
+	gone := make(chan struct{})
+	p.running.Go(func() {
+		defer close(gone)
+		p.retiring.Wait()
+	})
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+}
+
+// late are the names of targets that a reload added and that were not ready yet. Any
+// goroutine may ask.
+func (p *pools) late() []string {
+	p.mu.Lock()
+	all := slices.Clone(p.now)
+	p.mu.Unlock()
+	var out []string
+	for _, f := range all {
+		f.mu.Lock()
+		if f.late {
+			out = append(out, f.target.Name)
+		}
+		f.mu.Unlock()
+	}
+	return out
 }
 
 // stats are those of every pool, in the order of the configuration. Any goroutine
@@ -260,6 +310,10 @@ func (p *pool) stats() sidecar.Stats {
 		if trouble == "" {
 			s.Reason = "starting"
 		}
+	} else if s.Ready {
+		p.mu.Lock()
+		p.late = false
+		p.mu.Unlock()
 	}
 	return s
 }

@@ -138,6 +138,64 @@ func TestReloadAddressTaken(t *testing.T) {
 	b.stop(ExitOK)
 }
 
+// TestReloadLateTarget: a target that a file adds, and that is not served yet, does
+// not take the pod out of service.
+func TestReloadLateTarget(t *testing.T) {
+	b := start(t, config("1 a.b:1"))
+	b.saw("run a.b:1 127.0.0.10:1")
+	b.fakes.mu.Lock()
+	b.fakes.unready = "c.d:1"
+	b.fakes.mu.Unlock()
+	b.write(config("1 a.b:1", "2 c.d:1"))
+	b.changed()
+	b.saw("run c.d:1 127.0.0.10:2")
+	if code, body := b.get("/readyz"); code != 200 || !strings.Contains(body, "target c.d:1: not ready") {
+		t.Errorf("%d %s", code, body)
+	}
+	b.fakes.mu.Lock()
+	b.fakes.unready = ""
+	b.fakes.mu.Unlock()
+	if code, body := b.get("/readyz"); code != 200 || strings.Contains(body, "c.d:1: not ready") {
+		t.Errorf("%d %s", code, body)
+	}
+	// Once it was ready it counts.
+	b.fakes.mu.Lock()
+	b.fakes.unready = "c.d:1"
+	b.fakes.mu.Unlock()
+	if code, body := b.get("/readyz"); code != 503 {
+		t.Errorf("%d %s", code, body)
+	}
+	b.stop(ExitOK)
+}
+
+// TestRemovedTargetDrains: the calls of a target that the file lacks get their time
+// also when the daemon is told to stop meanwhile.
+func TestRemovedTargetDrains(t *testing.T) {
+	b := start(t, config("1 a.b:1", "2 c.d:1"))
+	b.saw("run c.d:1 127.0.0.10:2")
+	hold := make(chan struct{})
+	b.fakes.mu.Lock()
+	b.fakes.hold = hold
+	b.fakes.mu.Unlock()
+	b.write(config("1 a.b:1"))
+	b.changed()
+	b.saw("drain c.d:1")
+	b.sig <- syscall.SIGTERM
+	b.saw("drain a.b:1")
+	b.fakes.mu.Lock()
+	if slices.Contains(b.fakes.said, "end c.d:1") {
+		t.Error("its calls were cut")
+	}
+	b.fakes.mu.Unlock()
+	select {
+	case code := <-b.code:
+		t.Errorf("ended with %d while a call goes on", code)
+	default:
+	}
+	close(hold)
+	b.ended(ExitOK)
+}
+
 // TestReloadMovesAnAddress: the address of a target that goes is free for another
 // one of the same file.
 func TestReloadMovesAnAddress(t *testing.T) {

@@ -226,7 +226,8 @@ func (d *daemon) Pools() []sidecar.Stats { return d.pools.stats() }
 
 // Info is part of admin.Source.
 func (d *daemon) Info() admin.Info {
+	late := d.pools.late()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return admin.Info{Version: version.Get(), Started: d.started, Config: d.config, Draining: d.draining}
+	return admin.Info{Version: version.Get(), Started: d.started, Config: d.config, Draining: d.draining, Late: late}
 }

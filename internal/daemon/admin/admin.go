@@ -51,6 +51,9 @@ type Info struct {
 	Config Config `json:"config"`
 	// Draining means that the daemon ends: no new connections, calls run out.
 	Draining bool `json:"draining"`
+	// Late are the names of targets that a reload added and that were not ready yet:
+	// they do not make the daemon unready, since the others are served.
+	Late []string `json:"late,omitempty"`
 }
 
 // Config is about the configuration that is in force, and the last one that is

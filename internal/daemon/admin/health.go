@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,7 +30,7 @@ func readyz(w http.ResponseWriter, src Source) {
 	var out bytes.Buffer
 	ready := !info.Draining && len(pools) > 0
 	for _, s := range pools {
-		ready = ready && s.Ready && !s.Draining
+		ready = ready && (s.Ready || slices.Contains(info.Late, s.Name)) && !s.Draining
 	}
 	switch {
 	case info.Draining:
