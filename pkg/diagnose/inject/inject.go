@@ -66,13 +66,11 @@ type Options struct {
 
 // Injection is what one pod template gets.
 type Injection struct {
-	record     record
-	container  object
-	aliases    []any // of object
-	rewrites   []rewrite
-	annotation string
-	defaultTo  string // the container that kubectl takes for logs and exec; empty leaves that alone
-	fixed      *record
+	record    record
+	container object
+	aliases   []any   // of object
+	defaultTo string  // the container that kubectl takes for logs and exec; empty leaves that alone
+	fixed     *record // the record as it is for another object; see For
 }
 
 // record is the value of the annotation: what was put in, for taking it out.

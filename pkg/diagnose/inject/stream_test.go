@@ -1,7 +1,6 @@
 package inject_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -161,4 +160,38 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
-var _ = bytes.NewReader
+// FuzzStream holds the promise for any text: what can be parsed is edited and comes back as it was, or is refused and stays as it is.
+func FuzzStream(f *testing.F) {
+	for _, src := range corpus(f) {
+		f.Add(src)
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		s, err := inject.Parse([]byte(src))
+		if err != nil || len(s.RemoveTwins()) > 0 {
+			return
+		}
+		if s.String() != src {
+			t.Fatalf("parsed, it is another:\n%q\n%q", src, s.String())
+		}
+		for _, obj := range s.Objects() {
+			w, ok, err := s.Workload(obj, "default")
+			if err != nil || !ok || w.Injected {
+				continue
+			}
+			in, _ := inject.Decide(w, options(), inject.Facts{})
+			if in == nil {
+				continue
+			}
+			before := s.String()
+			if err := s.Add(obj, in); err != nil {
+				if s.String() != before {
+					t.Fatalf("refused (%v) and changed:\n%q\n%q", err, before, s.String())
+				}
+				continue
+			}
+			if _, err := s.Remove(obj); err != nil || s.String() != before {
+				t.Fatalf("%v, back again it is another:\n%q\n%q", err, before, s.String())
+			}
+		}
+	})
+}

@@ -219,7 +219,7 @@ func (t *text) addLines(key, n *yaml.Node, lines []string) (string, error) {
 	if key == nil {
 		return "", errForm
 	}
-	indent := t.indent(key.Line)
+	var indent int
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Value == "": // nothing below the key yet
 		indent = key.Column - 1
@@ -237,8 +237,8 @@ func (t *text) addLines(key, n *yaml.Node, lines []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	new := strings.Join(indented(strings.Repeat(" ", indent), lines), t.style.eol) + t.style.eol
-	return t.src[:pos] + new + t.src[pos:], nil
+	added := strings.Join(indented(strings.Repeat(" ", indent), lines), t.style.eol) + t.style.eol
+	return t.src[:pos] + added + t.src[pos:], nil
 }
 
 // lineOf is the line on which the first thing below a key begins. The dash of a sequence may stand above its item.
