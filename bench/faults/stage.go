@@ -58,9 +58,11 @@ type stage struct {
 }
 
 const (
-	deadline     = time.Second
-	baseline     = 4 * time.Second // of healthy calls before the fault
-	settleTime   = 30 * time.Second
+	deadline   = time.Second
+	baseline   = 4 * time.Second // of healthy calls before the fault
+	settleTime = 30 * time.Second
+	// namesTime is how long CoreDNS may take to hear of the last pod: a client that asks once, and before that, never calls it.
+	namesTime    = 2 * time.Second
 	lookOnceMore = 10 * time.Second // how long calls go on after a fault is over
 )
 
@@ -126,10 +128,14 @@ func (st *stage) setUp(ctx context.Context) error {
 	if err := st.rollout(ctx, backendName, undoTime); err != nil {
 		return err
 	}
-	return st.until(ctx, undoTime, "the pods of the last scenario to end", func(ctx context.Context) (bool, error) {
+	err := st.until(ctx, undoTime, "the pods of the last scenario to end", func(ctx context.Context) (bool, error) {
 		l, err := st.api.CoreV1().Pods(st.ns).List(ctx, metav1.ListOptions{LabelSelector: "app=" + backendName})
 		return err == nil && len(l.Items) == st.scenario.replicas && len(st.pods.ready(backendName)) == st.scenario.replicas, err
 	})
+	if err != nil {
+		return err
+	}
+	return sleep(ctx, namesTime)
 }
 
 func dnsOf(s scenario) string {
