@@ -41,6 +41,9 @@ func TestReadyz(t *testing.T) {
 				"configuration: generation 1 of 2026-11-22T00:00:00Z, from flags\n"},
 		"not ready without a reason": {daemon(func(s *sidecar.Stats) { s.Ready = false; s.Pods[0].Connections = 0 }), 503,
 			"not ready\ntarget square: not ready, 2 of 3 pods connected\nconfiguration: generation 1 of 2026-11-22T00:00:00Z, from flags\n"},
+		"a reload's new target": {daemon(same, func(s *sidecar.Stats) { s.Name, s.Pods, s.Ready = "late", nil, false }).with(func(i *Info) { i.Late = []string{"late"} }), 200,
+			"ready\ntarget square: ready, 3 of 3 pods connected\ntarget late: not ready, 0 of 0 pods connected\n" +
+				"configuration: generation 1 of 2026-11-22T00:00:00Z, from flags\n"},
 		"target drains": {daemon(func(s *sidecar.Stats) { s.Draining = true }), 503,
 			"not ready\ntarget square: draining, 3 of 3 pods connected\nconfiguration: generation 1 of 2026-11-22T00:00:00Z, from flags\n"},
 		"daemon ends": {daemon(same).with(func(i *Info) { i.Draining = true }), 503,
