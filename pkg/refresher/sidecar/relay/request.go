@@ -190,7 +190,7 @@ func (e *Engine) retain(s *stream, p []byte, end bool) {
 		return
 	}
 	n := len(s.retained) + len(p)
-	if s.final || n > e.cfg.RetainRequest || n == e.cfg.RetainRequest && !end || e.retained+len(p) > e.cfg.RetainTotal {
+	if n > e.cfg.RetainRequest || n == e.cfg.RetainRequest && !end || e.retained+len(p) > e.cfg.RetainTotal {
 		e.forget(s)
 		return
 	}
