@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -270,7 +271,9 @@ type fakeClient struct {
 	status map[uint32]string
 	text   map[uint32]string
 	goaway int
-	done   chan struct{}
+	// farewell is what the last GOAWAY said.
+	farewell string
+	done     chan struct{}
 }
 
 func (w *world) client() *fakeClient {
@@ -278,12 +281,12 @@ func (w *world) client() *fakeClient {
 	w.admit(near)
 	c := &fakeClient{w: w, nc: far, f: http2.NewFramer(far, far), next: 1, status: map[uint32]string{}, text: map[uint32]string{}, done: make(chan struct{})}
 	c.f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.mu.Lock() // the preface and SETTINGS come first
 	go c.run()
-	if _, err := io.WriteString(far, relay.Preface); err != nil {
-		w.t.Fatal(err)
+	_, err := io.WriteString(far, relay.Preface)
+	if err == nil {
+		err = c.f.WriteSettings()
 	}
-	c.mu.Lock()
-	err := c.f.WriteSettings()
 	c.mu.Unlock()
 	if err != nil {
 		w.t.Fatal(err)
@@ -315,6 +318,7 @@ func (c *fakeClient) run() {
 			}
 		case *http2.GoAwayFrame:
 			c.goaway++
+			c.farewell = fmt.Sprintf("%v %s", f.ErrCode, f.DebugData())
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
 				go func() {
@@ -352,7 +356,7 @@ func (c *fakeClient) call() uint32 {
 	err := c.f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(b.String()), EndHeaders: true, EndStream: true})
 	c.mu.Unlock()
 	if err != nil {
-		c.w.t.Fatal(err)
+		c.w.t.Fatalf("%v (%s)", err, c.farewell)
 	}
 	synctest.Wait()
 	return id
