@@ -36,7 +36,7 @@ func Sidecar(ctx context.Context, args []string, streams Streams) int {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	return run(ctx, o, environment{
-		signals: caught, getenv: os.Getenv, cgroup: cgroupFile, look: look.C, stderr: streams.Err,
+		signals: caught, getenv: os.Getenv, cgroup: cgroupFiles(), look: look.C, stderr: streams.Err,
 		make: func(o sidecar.Options) (proxy, error) { return sidecar.New(o) },
 	})
 }

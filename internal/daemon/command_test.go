@@ -264,22 +264,24 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	none := func(string) string { return "" }
-	m := tuneMemory(none, file)
+	m := tuneMemory(none, []string{"nowhere", file})
 	if m.gcPercent != gcPercent || m.container != 32<<20 || m.limit != (32<<20)/10*9 {
 		t.Errorf("%+v", m)
 	}
 	if got := debug.SetGCPercent(100); got != gcPercent {
 		t.Errorf("GOGC is %d", got)
 	}
-	m = tuneMemory(func(k string) string { return map[string]string{"GOGC": "50", "GOMEMLIMIT": "1GiB"}[k] }, file)
+	m = tuneMemory(func(k string) string { return map[string]string{"GOGC": "50", "GOMEMLIMIT": "1GiB"}[k] }, []string{file})
 	if got := debug.SetGCPercent(100); got != 100 || m.gcPercent != 0 {
 		t.Errorf("GOGC is %d, %+v", got, m)
 	}
-	if err := os.WriteFile(file, []byte("max\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if n := containerLimit(file); n != 0 {
-		t.Error(n)
+	for _, unlimited := range []string{"max\n", "9223372036854771712\n"} {
+		if err := os.WriteFile(file, []byte(unlimited), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n := containerLimit([]string{file}); n != 0 {
+			t.Errorf("%s is %d", unlimited, n)
+		}
 	}
 	if mebibytes(0) != "none" || mebibytes(32<<20) != "32 MiB" {
 		t.Error(mebibytes(32 << 20))

@@ -181,7 +181,7 @@ func (b *bench) run(args ...string) {
 	}
 	go func() {
 		b.code <- run(context.Background(), o, environment{
-			signals: b.sig, getenv: func(k string) string { return b.env[k] }, cgroup: "nowhere", make: b.fakes.make, look: b.look, stderr: b.log,
+			signals: b.sig, getenv: func(k string) string { return b.env[k] }, make: b.fakes.make, look: b.look, stderr: b.log,
 		})
 	}()
 }

@@ -44,7 +44,7 @@ const leastMemory = 24 << 20
 
 // tuneMemory sets the garbage collector for a process that many pods have. What the
 // environment says counts more; the Go runtime has read it already.
-func tuneMemory(getenv func(string) string, cgroup string) memory {
+func tuneMemory(getenv func(string) string, cgroup []string) memory {
 	m := memory{container: containerLimit(cgroup)}
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -64,20 +64,29 @@ func tuneMemory(getenv func(string) string, cgroup string) memory {
 // collector would keep for later, in a process that may never need them again.
 func settle() { debug.FreeOSMemory() }
 
-// cgroupFile holds the container's memory limit (cgroup v2). Where it is missing,
-// there is none that we could read.
-const cgroupFile = "/sys/fs/cgroup/memory.max"
+// cgroupFiles hold the container's memory limit: of version 2 of control groups, and
+// of version 1. Where neither is there, there is none that we could read.
+func cgroupFiles() []string {
+	return []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
+}
 
-func containerLimit(file string) int64 {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return 0
+// noLimit is more than any container has: version 1 writes a number near 2^63 where
+// version 2 writes "max".
+const noLimit = 1 << 50
+
+func containerLimit(files []string) int64 {
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+		if err != nil || n >= noLimit {
+			return 0
+		}
+		return n
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
-	if err != nil { // "max"
-		return 0
-	}
-	return n
+	return 0
 }
 
 // mebibytes is for a log line.

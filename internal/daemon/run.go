@@ -43,7 +43,7 @@ type signals <-chan os.Signal
 type environment struct {
 	signals signals
 	getenv  func(string) string
-	cgroup  string
+	cgroup  []string // the files of containerLimit
 	make    func(sidecar.Options) (proxy, error)
 	look    <-chan time.Time // when to look at the file
 	stderr  io.Writer
