@@ -160,6 +160,14 @@ func (o Options) containerOf(ls []listener) object {
 	if admin != diagnose.SidecarAdminPort {
 		args = append(args, "--admin", fmt.Sprintf(":%d", admin))
 	}
+	if !o.Native {
+		args = append(args, "--drain-delay", "5s") // it is told to stop together with the client, which still calls
+	}
+	// From these the daemon knows that it is not on the host's network, where its listeners would be the node's.
+	var env []any
+	for _, v := range [][2]string{{"GRPCLB_POD_IP", "status.podIP"}, {"GRPCLB_HOST_IP", "status.hostIP"}} {
+		env = append(env, object{{"name", v[0]}, {"valueFrom", object{{"fieldRef", object{{"fieldPath", v[1]}}}}}})
+	}
 	probe := func(path string, period, failures int32) object {
 		return object{
 			{"httpGet", object{{"path", path}, {"port", admin}}},
@@ -172,6 +180,7 @@ func (o Options) containerOf(ls []listener) object {
 	}
 	c = append(c,
 		field{"args", args},
+		field{"env", env},
 		field{"ports", []any{object{{"name", "grpclb-admin"}, {"containerPort", admin}, {"protocol", "TCP"}}}},
 		// The sidecar believes in an empty Service after a minute: the limit leaves it that time, and a client whose servers are down starts.
 		field{"startupProbe", probe("/readyz", 1, 120)},

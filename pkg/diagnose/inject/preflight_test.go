@@ -235,7 +235,7 @@ func TestHandEdits(t *testing.T) {
 		"another image":            {"image: grpclb.dev/grpclb-refresher:dev", "image: other:1 # ours"},
 		"another argument":         {"            - --target\n", "            - --interval\n            - 2s\n            - --target\n"},
 		"reordered":                {"        - name: grpclb-refresher\n          image: grpclb.dev/grpclb-refresher:dev\n", "        - image: grpclb.dev/grpclb-refresher:dev\n          name: grpclb-refresher\n"},
-		"a text of several lines":  {"imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent\n          env:\n            - name: X\n              value: |\n                one\n                two"},
+		"a text of several lines":  {"imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent\n          lifecycle:\n            postStart:\n              exec:\n                command:\n                  - |\n                    one\n                    two"},
 		"the annotation went away": {"        grpclb.dev/injected: '{", "        grpclb.dev/other: '{"},
 		"the annotation is broken": {"grpclb.dev/injected: '{", "grpclb.dev/injected: '{{"},
 	}
