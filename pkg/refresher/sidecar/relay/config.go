@@ -32,11 +32,11 @@ type Config struct {
 	// before the peer, who reads nothing and makes work, is disconnected; it must
 	// have room for two header lists.
 	MaxOut, MaxControl int
-	// MaxBuffered is how much may wait in all streams together before receipt of a
-	// message does not return connection credit any more. From there on a client
-	// whose other calls are not read is slowed down as a whole, and memory is bound
-	// by MaxBuffered plus one ConnWindow for each connection. The same much, once
-	// more, may be kept of metadata; a call beyond that is refused.
+	// MaxBuffered is how much may wait in all streams together. Beyond that a call
+	// that is not read ends with RESOURCE_EXHAUSTED when it holds more than
+	// MaxBuffered / open calls: all others go on as before, and memory is bound by
+	// twice MaxBuffered. The same much may be kept of metadata; a call beyond that is
+	// refused.
 	MaxBuffered int
 	// RetainRequest is how much of a call's messages is kept until its response
 	// begins, so that the call can be given to another backend when the first says

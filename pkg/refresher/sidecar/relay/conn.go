@@ -284,6 +284,7 @@ func (c *Conn) Abort(now policy.Nanos, s Status) {
 			}
 		}
 	}
+	c.seal()
 	c.writeGoAway(c.lastID, NoError, "")
 	c.close(s)
 	c.engine.settle()
@@ -295,8 +296,23 @@ func (c *Conn) fail(err *Error) {
 		return
 	}
 	c.err = err
+	c.seal()
 	c.writeGoAway(c.lastID, err.Code, err.Reason)
 	c.close(Status{codeUnavailable, "the pod's connection failed: " + err.Error()})
+}
+
+// seal settles which calls a backend may have seen whose connection ends though its
+// transport works: what lies in Out is dropped, since the owner writes Out before it
+// closes, and a call that goes elsewhere must not be executed here as well. What
+// TakeOut gave counts as written: it may be in the kernel. Out begins with a whole
+// frame, so that the GOAWAY may follow.
+func (c *Conn) seal() {
+	if c.client || len(c.streams) == 0 {
+		return
+	}
+	c.out = c.out[:0]
+	c.written += int64(c.taken)
+	c.taken = 0
 }
 
 // close ends the connection and its calls: a client's are cancelled, a backend's

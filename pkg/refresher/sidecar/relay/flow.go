@@ -10,18 +10,6 @@ func (c *Conn) refund(n int) {
 	}
 }
 
-// repay returns connection credit that was withheld.
-func (e *Engine) repay(h *half, n int) {
-	if n = min(n, h.owed); n == 0 {
-		return
-	}
-	h.owed -= n
-	h.payer.refund(n)
-	if h.owed == 0 {
-		h.payer = nil
-	}
-}
-
 // returned gives n bytes of stream credit back, in portions of half a window. A
 // sender that has ended needs none.
 func (e *Engine) returned(h *half, n int) {
@@ -39,16 +27,28 @@ func (e *Engine) returned(h *half, n int) {
 // full reports whether messages have to wait for the transport.
 func (c *Conn) full() bool { return c.Unwritten() >= c.engine.cfg.MaxOut }
 
+// direct reports whether n bytes of DATA can go on at once.
+func (h *half) direct(n int) bool {
+	dst, _ := h.target()
+	return dst != nil && !h.headWait && h.pending() == 0 && (n == 0 || n <= h.win && n <= dst.sendWin && !dst.full())
+}
+
+// crowded reports whether n more bytes of h are too much to wait: beyond
+// MaxBuffered each stream may hold its share of that, so that all together hold
+// no more than twice as much.
+func (e *Engine) crowded(h *half, n int) bool {
+	return e.buffered+n > e.cfg.MaxBuffered && !h.direct(n) && h.pending()+n > e.cfg.MaxBuffered/e.streams
+}
+
 // forward passes DATA on. It is copied once when the windows are open, else it
 // waits.
 func (e *Engine) forward(h *half, p []byte, end bool) {
 	dst, id := h.target()
 	n := len(p)
-	direct := dst != nil && !h.headWait && h.pending() == 0 &&
-		(n == 0 || n <= h.win && n <= dst.sendWin && !dst.full())
 	src, _ := h.source()
+	src.refund(n)
 	h.fin = h.fin || end
-	if direct {
+	if h.direct(n) {
 		if n > 0 || end {
 			dst.writeData(id, p, end)
 		}
@@ -56,7 +56,6 @@ func (e *Engine) forward(h *half, p []byte, end bool) {
 		dst.sendWin -= n
 		h.sent += int64(n)
 		h.done = end
-		src.refund(n)
 		e.returned(h, n)
 		if end {
 			e.halfDone(h)
@@ -64,12 +63,6 @@ func (e *Engine) forward(h *half, p []byte, end bool) {
 		return
 	}
 	h.held += n
-	if e.buffered < e.cfg.MaxBuffered {
-		src.refund(n)
-	} else {
-		h.payer = src
-		h.owed += n
-	}
 	e.await(h, p)
 	e.push(h, maxWindow)
 }
@@ -137,7 +130,6 @@ func (e *Engine) went(h *half, n int) {
 	h.sent += int64(n)
 	back := min(n, h.held)
 	h.held -= back
-	e.repay(h, n)
 	e.returned(h, back)
 }
 

@@ -233,32 +233,51 @@ func TestUnreadStreamsStopNoOther(t *testing.T) {
 	s.over()
 }
 
-// Beyond MaxBuffered a connection's credit waits with the data.
-func TestMaxBufferedWithholdsConnectionCredit(t *testing.T) {
-	s := newScene(t, 1, func(c *Config) { c.MaxBuffered = 128 << 10; c.ConnWindow = 256 << 10 })
+// Beyond MaxBuffered those end who hold more than their share; all others go on.
+func TestMaxBufferedEndsWhoHoldsMost(t *testing.T) {
+	s := newScene(t, 1, func(c *Config) { c.MaxBuffered = 1 << 20 })
 	p, c := s.pods[0], s.client
-	s.begin(4)
-	sent := 0
-	for id := uint32(1); id <= 7; id += 2 {
-		for sent < 10<<20 && p.stream(id).res.recv >= maxFrame && p.conn.recvWin >= maxFrame {
+	const unread = 20
+	s.begin(unread + 1)
+	c.window(0, 1<<30)
+	for i := range unread {
+		for id := uint32(2*i + 1); p.stream(id) != nil && p.stream(id).res.recv >= maxFrame; {
 			p.send(id, maxFrame, false)
-			sent += maxFrame
 		}
 	}
-	if n := s.e.Counters().Buffered; n > s.e.cfg.MaxBuffered+s.e.cfg.ConnWindow {
+	if n := s.e.Counters().Buffered; n > 2*s.e.cfg.MaxBuffered || n < s.e.cfg.MaxBuffered {
 		t.Errorf("%d bytes wait", n)
 	}
-	if p.conn.recvWin >= maxFrame {
-		t.Errorf("the pod may still send %d", p.conn.recvWin)
+	var ended []string
+	for _, l := range p.got() {
+		if strings.HasPrefix(l, "RST") {
+			ended = append(ended, l)
+		}
 	}
-	c.got()
-	c.window(0, 1<<20)
-	for id := uint32(1); id <= 7; id += 2 {
-		c.window(id, 1<<20)
+	if len(ended) == 0 || len(ended) > unread*2/3 {
+		t.Errorf("%q", ended)
 	}
-	c.got()
-	if s.e.Counters().Buffered != 0 || p.conn.recvWin < s.e.cfg.ConnWindow/2 {
-		t.Errorf("%d bytes wait, the pod may send %d", s.e.Counters().Buffered, p.conn.recvWin)
+	// The ended ones say so behind what they had.
+	told := 0
+	lines := c.got()
+	for i := range unread {
+		c.window(uint32(2*i+1), 1<<20)
+	}
+	for _, l := range append(lines, c.got()...) {
+		if strings.Contains(l, " END grpc-status=8 grpc-message=too many messages wait") {
+			told++
+		}
+	}
+	if told != len(ended) {
+		t.Errorf("%d of %d were told", told, len(ended))
+	}
+	id := uint32(2*unread + 1)
+	for range 100 {
+		p.send(id, 32<<10, false)
+		if got := content(c.got()); got != 32<<10 {
+			t.Fatalf("%d bytes went through", got)
+		}
+		c.window(id, 32<<10)
 	}
 	s.over()
 }

@@ -73,11 +73,11 @@ func (c *Conn) requestTrailers(s *stream, b *block, end bool) {
 		c.streamError(s, ProtocolError, b.malformed)
 	case h.length > 0:
 		c.streamError(s, ProtocolError, "less content than content-length says")
+	case s.back == nil && !s.waiting:
+		h.fin = true // the answer is complete already
 	case b.overflow:
 		h.fin = true
 		c.engine.answer(s, tooLarge("the request's trailers"))
-	case s.back == nil && !s.waiting:
-		h.fin = true // the answer is complete already
 	case !c.engine.keepMetadata(s):
 		h.fin = true
 		c.engine.answer(s, tooFull())
@@ -123,6 +123,11 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 	if len(p) == 0 && !end {
 		return c.charge(budgetEmpty)
 	}
+	if e.crowded(h, len(p)) && (s.back != nil || s.waiting) {
+		c.refund(len(p))
+		c.crowdedOut(s)
+		return nil
+	}
 	if !c.client {
 		s.call.ResponseBytes += uint64(len(p))
 		e.forward(h, p, end)
@@ -141,6 +146,16 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 	e.retain(s, p, end)
 	e.forward(h, p, end)
 	return nil
+}
+
+// crowdedOut ends a call that would hold too much.
+func (c *Conn) crowdedOut(s *stream) {
+	e := c.engine
+	if s.back != nil {
+		s.back.writeReset(s.bid, Cancel)
+		e.leave(s, tooMuch, 0)
+	}
+	e.answer(s, answerOf(Status{codeResourceExhausted, "too many messages wait in the sidecar: those who get them do not read"}))
 }
 
 // badData judges DATA of n bytes, size of them content.

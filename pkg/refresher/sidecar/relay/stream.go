@@ -49,10 +49,6 @@ type half struct {
 	// held is what the sender sent and got no credit for; credit is what the next
 	// WINDOW_UPDATE returns.
 	held, credit int
-	// owed is the connection credit of payer that is returned only when the data
-	// goes on, since too much waits in all.
-	owed  int
-	payer *Conn
 
 	head     []hpack.HeaderField // response headers that wait for room in Out
 	headWait bool
@@ -186,5 +182,4 @@ func (e *Engine) discard(h *half) {
 	h.head = keepFields(h.head)
 	h.trl, h.hasTrl = keepFields(h.trl), false
 	h.held = 0
-	e.repay(h, h.owed)
 }
