@@ -133,7 +133,7 @@ type watched struct {
 }
 
 // innocentDeadline is generous: on a machine that is busy with other things, too, a slow call is no failure of the sidecar's.
-const innocentDeadline = 10 * time.Second
+const innocentDeadline = 30 * time.Second
 
 func watch(t *testing.T, s *sidecar) *watched {
 	t.Helper()
