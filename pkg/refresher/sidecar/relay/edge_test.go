@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A pod that takes nothing has no room; when it takes what was written, those who
+// wait go on without any other reason.
+func TestRoomComesBackWithTheTransport(t *testing.T) {
+	s := newScene(t, 1)
+	c, p := s.client, s.pods[0]
+	c.call(1, false)
+	p.window(0, 1<<20)
+	p.window(1, 1<<20)
+	p.got()
+	p.held = true
+	c.send(1, s.e.cfg.MaxOut, false)
+	for id := uint32(3); p.conn.Room(); id += 2 {
+		c.call(id, true, "x-big="+strings.Repeat("~", 50<<10))
+	}
+	c.call(101, true, "x-n=101")
+	if s.e.Counters().Waiting != 1 {
+		t.Fatalf("%+v", s.e.Counters())
+	}
+	p.held = false
+	lines := p.got()
+	if last := lines[len(lines)-1]; !strings.HasSuffix(last, "x-n=101") {
+		t.Errorf("the last frame is %.60s", last)
+	}
+	s.over()
+}
+
+// A call that comes in the moment of new room stands behind those who wait.
+func TestNobodyOvertakes(t *testing.T) {
+	s := newScene(t, 0)
+	p := s.addPod(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+	c := s.client
+	c.call(1, true)
+	c.call(3, true, "x-n=3")
+	b := c.block(append(request, "x-n=5")...)
+	c.do(func() {
+		_ = c.fr.WriteRSTStream(1, http2.ErrCodeCancel)
+		_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: b, EndHeaders: true, EndStream: true})
+	})
+	p.expect("HEADERS 1 END"+requestLine, "RST 1 CANCEL", "HEADERS 3 END"+requestLine+" x-n=3")
+	s.over()
+}
+
+// A table that shrinks and grows before the next block: a decoder in use fails at
+// two updates in one block when its table is not empty.
+func TestTableShrinksAndGrows(t *testing.T) {
+	s := newScene(t, 1)
+	p := s.pods[0]
+	s.client.call(1, true, "x-a=indexed")
+	p.got()
+	for _, n := range []uint32{1000, 4096} {
+		p.do(func() { _ = p.fr.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: n}) })
+	}
+	s.client.call(3, true, "x-a=indexed")
+	s.client.call(5, true, "x-a=indexed")
+	p.expect("SETTINGS ACK", "SETTINGS ACK", "HEADERS 3 END"+requestLine+" x-a=indexed", "HEADERS 5 END"+requestLine+" x-a=indexed")
+	s.over()
+}
+
+// A field that came as never indexed stays so (RFC 7541, 6.2.3).
+func TestNeverIndexedStaysSo(t *testing.T) {
+	s := newScene(t, 1)
+	for _, want := range []bool{true, false} {
+		s.client.hbuf.Reset()
+		for _, f := range fields(append(request, "x-secret=hush")) {
+			f.Sensitive = want && f.Name == "x-secret"
+			_ = s.client.enc.WriteField(f)
+		}
+		s.client.raw(http2.FrameHeaders, flagEndHeaders|flagEndStream, s.client.conn.lastID+1+(s.client.conn.lastID)%2, s.client.hbuf.Bytes()...)
+		heads := s.pods[0].heads()
+		last := heads[len(heads)-1]
+		if got := last[len(last)-1]; got.Name != "x-secret" || got.Sensitive != want {
+			t.Errorf("%+v, want never indexed %v", got, want)
+		}
+	}
+	s.over()
+}
+
+// Only calls that were cancelled before any answer are charged.
+func TestResetsOfAnsweredCallsAreFree(t *testing.T) {
+	s := newScene(t, 1, func(c *Config) { c.Budgets.Resets = Rate{PerSecond: 1, Burst: 3} })
+	c, p := s.client, s.pods[0]
+	for i := range 20 {
+		id := uint32(2*i + 1)
+		c.call(id, true)
+		p.got()
+		if i%2 == 0 {
+			p.answer(id, false)
+		} else {
+			s.now = s.now.Add(2 * time.Second)
+		}
+		c.reset(id, Cancel)
+		p.got()
+	}
+	if c.conn.State() != Ready {
+		t.Error(c.conn.Err())
+	}
+	s.over()
+}
+
+// Headers wait too when the client does not read.
+func TestHeadersWaitForTheTransport(t *testing.T) {
+	s := newScene(t, 1)
+	c, p := s.client, s.pods[0]
+	s.begin(4)
+	c.call(101, true)
+	p.got()
+	c.window(0, 1<<30)
+	c.held = true
+	for _, id := range []uint32{1, 3, 5, 7} {
+		c.window(id, 1<<20)
+		p.send(id, 80<<10, false)
+	}
+	was := c.conn.Unwritten()
+	p.headers(9, false, ":status=103", "link=x")
+	p.answer(9, false)
+	if n := c.conn.Unwritten(); n != was {
+		t.Errorf("%d bytes more were put into a full Out", n-was)
+	}
+	p.headers(9, true, "grpc-status=0")
+	c.held = false
+	lines := c.got()
+	found := strings.Join(lines, "\n")
+	if !strings.Contains(found, "HEADERS 101"+responseLine+"\nHEADERS 101 END grpc-status=0") || strings.Contains(found, "103") {
+		t.Errorf("%d frames, the headers that waited are not right", len(lines))
+	}
+	s.over()
+}
