@@ -73,9 +73,8 @@ func ratioRow(what string, a, b map[int]float64, target float64) result.Row {
 	if each.N > 0 {
 		row.Spread = fmt.Sprintf("rounds %.2f–%.2f, n=%d; ", each.Min, each.Max, each.N) + fmt.Sprintf("%.1f to %.1f µs", mine.P50, theirs.P50)
 	}
-	if theirs.P50 <= 0 {
-		row.Value = "within the noise"
-		row.Met = mine.P50 <= 0
+	if theirs.P50 <= 0 || mine.P50 <= 0 {
+		row.Value, row.Met = "within the noise", mine.P50 <= 0
 		return row
 	}
 	ratio := mine.P50 / theirs.P50

@@ -74,6 +74,10 @@ func TestRatioOfNothing(t *testing.T) {
 	if row.Met || row.Value != "within the noise" {
 		t.Errorf("%+v", row)
 	}
+	row = ratioRow("added", map[int]float64{0: -5, 1: 1, 2: -7}, map[int]float64{0: 10, 1: 4, 2: 12}, 1)
+	if !row.Met || row.Value != "within the noise" {
+		t.Errorf("%+v", row)
+	}
 	row = ratioRow("added", map[int]float64{0: 5, 1: 6, 2: 7}, map[int]float64{0: 10, 1: -4, 2: 12}, 1)
 	if !row.Met || row.Value != "0.60x" {
 		t.Errorf("%+v", row)
