@@ -5,8 +5,8 @@
 // [Client.Prepare] filled. It needs what [Client.Needs] lists, which test/run installs where it may.
 //
 // Each client calls the square example's findSquareUnary, one call after the other at the rate that it is told (Node.js does not wait for
-// the answer before the next), with a deadline of two seconds, no retries of its own and its library's default policy. Once a second it
-// prints a [Line].
+// the answer before the next), with a deadline that a stalled machine does not miss, no retries of its own and its library's default policy.
+// Once a second it prints a [Line].
 package clients
 
 import (

@@ -51,7 +51,7 @@ bool Host(const std::string& message, uint64_t n, std::string& host) {
 
 grpc::Status Call(grpc::GenericStub& stub, uint64_t n, std::string& host) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
   grpc::Slice slice(Request(n));
   grpc::ByteBuffer request(&slice, 1), response;
   grpc::CompletionQueue queue;

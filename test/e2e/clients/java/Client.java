@@ -45,7 +45,7 @@ public final class Client {
     for (int n = 1;; n++) {
       try {
         byte[] out = ClientCalls.blockingUnaryCall(
-            channel, square, CallOptions.DEFAULT.withDeadlineAfter(2, TimeUnit.SECONDS), request(n % 1000));
+            channel, square, CallOptions.DEFAULT.withDeadlineAfter(10, TimeUnit.SECONDS), request(n % 1000));
         hosts.merge(host(out, n % 1000), 1, Integer::sum);
       } catch (StatusRuntimeException | IllegalStateException e) {
         failed++;

@@ -46,7 +46,7 @@ function fields (message) {
 function call (n) {
   const same = b => b
   const request = Buffer.from([8, ...varint(n)])
-  client.makeUnaryRequest('/square.SquareService/findSquareUnary', same, same, request, { deadline: Date.now() + 2000 }, (err, answer) => {
+  client.makeUnaryRequest('/square.SquareService/findSquareUnary', same, same, request, { deadline: Date.now() + 10000 }, (err, answer) => {
     told.calls++
     const got = err ? {} : fields(answer)
     if (!err && (got[2] || 0) !== n * n) err = new Error(`the square of ${n} is not ${got[2]}`)
