@@ -133,3 +133,38 @@ func TestNativeSidecars(t *testing.T) {
 		})
 	}
 }
+
+// TestSidecarKeepsOthers: a client that was injected for another Service keeps that one.
+func TestSidecarKeepsOthers(t *testing.T) {
+	cart := func(s *diagnose.Snapshot) {
+		o := s.Services.Value[0]
+		o.Name, o.Selector = "cart", map[string]string{"app": "cart"}
+		s.Services.Value = append(s.Services.Value, o)
+	}
+	before := live(t, deployment, "")
+	v := square(t, cart)
+	other, _ := v.Snapshot.View(diagnose.Key{Namespace: "default", Name: "cart"})
+	p, err := fix.Sidecar(other, fix.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := inject.Read(before, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, _ := inject.Decide(w, inject.Options{Services: []inject.Service{p.Service}, Domain: "cluster.local", Native: true, Image: "i"}, inject.Facts{})
+	injected, err := inject.Add(before, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := build(t, v, diagnose.StrategySidecar, fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": injected})})
+	if len(plan.Objects) != 2 {
+		t.Fatalf("%d objects, notes %q", len(plan.Objects), plan.Notes)
+	}
+	got, err := inject.Read(apply(t, injected, plan.Objects[1].Content, appsv1.Deployment{}), "default")
+	if err != nil || len(got.Services) != 2 {
+		t.Errorf("injected for %v, %v", got.Services, err)
+	}
+	unread := build(t, square(t), diagnose.StrategySidecar, fix.Options{Workload: cluster(map[string]map[string]any{"Deployment/aggregator-app": injected})})
+	mentions(t, unread.Notes, "it was injected for svc/cart of default, too, which could not be read")
+}
