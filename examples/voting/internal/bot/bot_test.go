@@ -10,8 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/grpclb/kubectl-grpclb/examples/internal/app"
 	"github.com/grpclb/kubectl-grpclb/examples/voting/internal/ballot"
 )
@@ -29,10 +27,10 @@ func TestVotesInTurn(t *testing.T) {
 		if r.Method != http.MethodPost || r.URL.Path != "/api/vote" {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
-		if votes++; votes <= 20 {
+		if votes++; votes <= 100 {
 			got[r.FormValue("choice")]++
 		}
-		if votes == 20 {
+		if votes == 100 {
 			stop()
 		}
 		w.WriteHeader(http.StatusBadGateway)
@@ -42,14 +40,17 @@ func TestVotesInTurn(t *testing.T) {
 	if err := Run(ctx, app.Env{Stderr: io.Discard, Getenv: func(name string) string { return vars[name] }}); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]int{}
-	for _, c := range ballot.Choices() {
-		want[c] = 2
-	}
 	mu.Lock()
 	defer mu.Unlock()
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the first 20 votes (-want +got):\n%s", diff)
+	for _, c := range ballot.Choices() {
+		// The bot does not wait for answers: votes may overtake each other, the last of these a later one.
+		if got[c] < 9 || got[c] > 11 {
+			t.Errorf("%d of the first 100 votes are for %s, want 10, give or take one: %v", got[c], c, got)
+		}
+		delete(got, c)
+	}
+	if len(got) > 0 {
+		t.Errorf("votes for what is no choice: %v", got)
 	}
 }
 
