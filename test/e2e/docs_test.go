@@ -63,6 +63,9 @@ func TestDocumentedObjects(t *testing.T) {
 			if b.Class != docs.Data || err != nil || len(values) == 0 || !docs.IsObject(values[0]) || !docs.HasBlocks(page.Name) {
 				continue
 			}
+			if version, _ := values[0]["apiVersion"].(string); strings.HasPrefix(version, "grpclb.dev/") {
+				continue // a file of the project's own, which no API server knows
+			}
 			n++
 			// The namespace of a document's object need not exist: a dry run in this one asks the same questions.
 			text := strings.ReplaceAll(b.Text, "namespace: default", "namespace: "+s.ns)
