@@ -43,7 +43,7 @@ func TestSidecarClients(t *testing.T) {
 	}
 	for name, how := range told {
 		if l := how(name); l.Failed > 0 || l.Calls < 5*callsAtRate {
-			t.Errorf("%s: %d of %d calls failed: %v", name, l.Failed, l.Calls, l.Errors)
+			t.Errorf("%s: %d of %d calls failed: %v\n%s", name, l.Failed, l.Calls, l.Errors, s.kubectl("logs", "deploy/"+name, "--all-containers", "--tail=50"))
 		}
 	}
 }

@@ -116,6 +116,10 @@ func (s State) Counts() (believed, held int) {
 // empty.
 func (s State) Known() bool { return s.known && !s.stale }
 
+// Authoritative reports whether the last Set's source knows the whole truth, so
+// that there being nothing is no transient.
+func (s State) Authoritative() bool { return s.authoritative }
+
 // LastGood is when the last Set came, whether or not it was believed; zero
 // before the first.
 func (s State) LastGood() time.Time { return s.lastGood }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -528,4 +529,59 @@ func TestConfigureWithoutSource(t *testing.T) {
 		pass(time.Second)
 		w.want(2, StateReady, "")
 	})
+}
+
+// asker is a source that counts how often it was asked to look.
+type asker struct {
+	endpoint.Source
+	n *atomic.Int32
+}
+
+func (a asker) Ask(endpoint.Question) { a.n.Add(1) }
+
+// TestFirstIsEmpty: the name of a Service that was just made is unknown to DNS for
+// some seconds. Calls wait meanwhile, and so does the application's start.
+func TestFirstIsEmpty(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		var asked atomic.Int32
+		nothing := func(w *world) { w.source.Tell(endpoint.Set{Reason: "NXDOMAIN"}) }
+		inBubble(t, nil, func(o *Options) {
+			opener := o.Opener
+			o.Opener = endpoint.OpenerFunc(func(target endpoint.Target) (endpoint.Source, error) {
+				s, err := opener.Open(target)
+				return asker{s, &asked}, err
+			})
+		}, func(w *world) {
+			c := w.client()
+			id := c.call()
+			pass(firstGrace - 500*time.Millisecond)
+			if s := w.Stats(); s.Waiting != 1 || s.Known || s.Ready || !strings.Contains(s.Reason, "has no endpoints: NXDOMAIN") {
+				t.Errorf("%+v", s)
+			}
+			if n := asked.Load(); n < 5 {
+				t.Errorf("asked %d times", n)
+			}
+			if comes {
+				w.source.Tell(endpoint.Set{Endpoints: endpoints(1)})
+				pass(time.Millisecond)
+				if ok, why := w.Ready(); !ok || w.calls(1) != 1 {
+					t.Errorf("%v %s, %d calls", ok, why, w.calls(1))
+				}
+			}
+			pass(time.Second)
+			if !comes {
+				if code, text := c.ended(id); code != "14" || !strings.Contains(text, "has no endpoints: NXDOMAIN") {
+					t.Errorf("%s %q", code, text)
+				}
+			}
+			n := asked.Load()
+			if ok, why := w.Ready(); !ok {
+				t.Error(why)
+			}
+			pass(time.Minute)
+			if asked.Load() != n {
+				t.Errorf("asked %d times more", asked.Load()-n)
+			}
+		}, nothing)
+	}
 }

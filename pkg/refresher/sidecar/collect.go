@@ -30,6 +30,8 @@ func (p *Proxy) readyLocked() (bool, string) {
 		return p.ready, ""
 	case p.refusal != nil:
 		return p.ready, p.refusal.Message
+	case p.firstBy != 0:
+		return p.ready, p.emptyReason()
 	case !p.known:
 		return p.ready, fmt.Sprintf("%s: no answer yet", p.settings.Target)
 	}

@@ -21,6 +21,11 @@ const (
 	showGoneFor = time.Minute
 	// maxGone bounds how many of them are kept.
 	maxGone = 200
+	// firstGrace is how long a first answer without endpoints is not believed: a
+	// client and the headless Service that is made for it come together, and DNS
+	// knows the name seconds later. askAgain is the time between two looks meanwhile.
+	firstGrace = 10 * time.Second
+	askAgain   = time.Second
 )
 
 // publish takes a new state of the guard, on its loop's goroutine.
@@ -31,13 +36,45 @@ func (p *Proxy) publish(s reconcile.State) {
 		p.mu.Unlock()
 		return
 	}
-	p.known, p.sourceErr = true, nil
-	p.apply(s.Refs(), now)
-	p.stale = true
+	if members := s.Refs(); p.known || len(members) > 0 || s.Authoritative() {
+		p.know()
+		p.apply(members, now)
+	} else {
+		p.awaitFirst(s.Reason(), now)
+	}
 	if p.ejector != nil && p.ejectedCount > 0 {
 		p.evaluateSoon(now) // how many may be ejected depends on how many there are
 	}
 	p.release(now)
+}
+
+// know notes that the endpoints are known, be they none.
+func (p *Proxy) know() {
+	p.known, p.sourceErr, p.firstBy, p.askAt = true, nil, 0, 0
+	p.stale = true
+}
+
+// awaitFirst follows a first answer without endpoints: calls wait, and the
+// application does not start yet, until there are some or firstGrace is over.
+func (p *Proxy) awaitFirst(why string, now policy.Nanos) {
+	if p.firstBy != 0 {
+		return
+	}
+	p.firstBy, p.askAt = now.Add(firstGrace), now.Add(askAgain)
+	p.alarm(p.askAt)
+	p.events.put(endpoint.Warning{Text: fmt.Sprintf("%s has no endpoints yet (%s): calls wait up to %v for the first", p.settings.Target, why, firstGrace)})
+}
+
+// lookForFirst is what time does meanwhile.
+func (p *Proxy) lookForFirst(now policy.Nanos) {
+	switch {
+	case p.firstBy == 0:
+	case p.firstBy <= now:
+		p.know()
+	case p.askAt <= now:
+		p.askAt = now.Add(askAgain)
+		p.ask()
+	}
 }
 
 // apply makes the pods equal to the guard's members: new ones are connected,

@@ -60,8 +60,10 @@ type Proxy struct {
 
 	loop      *reconcile.Loop
 	known     bool
-	sourceErr error  // why nothing is known
-	pods      []*pod // members by ID
+	sourceErr error        // why nothing is known
+	firstBy   policy.Nanos // when a first answer without endpoints is believed; 0: there was none
+	askAt     policy.Nanos // when the source is asked again until then
+	pods      []*pod       // members by ID
 	removed   []*pod
 	dialling  int
 	dialQueue []*pod

@@ -36,6 +36,7 @@ func (p *Proxy) tick() {
 	}
 	p.expire(now)
 	p.sweep(now)
+	p.lookForFirst(now)
 	if p.pollAt != 0 && p.pollAt <= now {
 		p.poll(now)
 	}
@@ -86,6 +87,7 @@ func (p *Proxy) schedule(now policy.Nanos) {
 			}
 		}
 	}
+	p.alarm(p.askAt)
 	p.alarm(p.pollAt)
 	p.alarm(p.evaluateAt)
 }
