@@ -71,7 +71,11 @@ type Injection struct {
 	aliases   []any   // of object
 	defaultTo string  // the container that kubectl takes for logs and exec; empty leaves that alone
 	fixed     *record // the record as it is for another object; see For
+	ports     []int32
 }
+
+// Ports returns the TCP ports on which the sidecar will listen, in order and each once.
+func (in *Injection) Ports() []int32 { return slices.Clone(in.ports) }
 
 // record is the value of the annotation: what was put in, for taking it out.
 type record struct {
@@ -115,6 +119,8 @@ func (s Service) names(namespace, domain string) []string {
 	return out
 }
 
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // listener is one pair of flags.
 type listener struct {
 	service int // index in Options.Services
@@ -135,7 +141,7 @@ func (o Options) listeners(taken map[netip.Addr]bool) []listener {
 		for _, p := range s.Ports {
 			l := listener{i, p, netip.AddrPortFrom(ip, uint16(p.Number))}
 			if o.Mode == ModeEnv {
-				l.listen = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+				l.listen = netip.AddrPortFrom(localhost, port)
 				port++
 			}
 			out = append(out, l)
@@ -144,6 +150,8 @@ func (o Options) listeners(taken map[netip.Addr]bool) []listener {
 	}
 	return out
 }
+
+func (o Options) adminPort() int32 { return cmp.Or(o.AdminPort, diagnose.SidecarAdminPort) }
 
 func (o Options) target(l listener) string {
 	s := o.Services[l.service]
@@ -156,7 +164,7 @@ func (o Options) containerOf(ls []listener) object {
 	for _, l := range ls {
 		args = append(args, "--listen", l.listen.String(), "--target", o.target(l))
 	}
-	admin := cmp.Or(o.AdminPort, diagnose.SidecarAdminPort)
+	admin := o.adminPort()
 	if admin != diagnose.SidecarAdminPort {
 		args = append(args, "--admin", fmt.Sprintf(":%d", admin))
 	}

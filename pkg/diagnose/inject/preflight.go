@@ -35,8 +35,9 @@ type Remark struct {
 type Facts struct {
 	// Labels and Annotations are the namespace's; nil when it was not seen.
 	Labels, Annotations map[string]string
-	// Listening are the TCP ports on which the workload's pods were seen listening on every address.
-	Listening []int32
+	// Listening are the TCP addresses on which the workload's running pods were seen to listen, without those of a sidecar that is in them
+	// already; nil when nobody looked.
+	Listening []netip.AddrPort
 	// Selected are the Services of the injection whose selectors match the workload's own pods.
 	Selected []diagnose.Key
 	// KeptBy names the tool that writes the object from elsewhere; empty when none is known.
@@ -93,7 +94,13 @@ func Decide(w Workload, o Options, f Facts) (*Injection, []Remark) {
 	in := &Injection{
 		record:    record{Mode: o.Mode, Native: o.Native},
 		container: o.containerOf(ls),
+		ports:     []int32{o.adminPort(), diagnose.SidecarDebugPort},
 	}
+	for _, x := range ls {
+		in.ports = append(in.ports, int32(x.listen.Port()))
+	}
+	slices.Sort(in.ports)
+	in.ports = slices.Compact(in.ports)
 	for _, s := range o.Services {
 		in.record.Services = append(in.record.Services, s.Key.String())
 	}
@@ -213,43 +220,56 @@ func (l *look) plain() {
 		"%s gets a plain container: init containers cannot use it, and it stops at the same time as the others", l.w.Ref())
 }
 
-// ports finds containers that use a port that the sidecar listens on: a server on all addresses takes it on every one.
+// ports finds what keeps the sidecar from listening: a port that a container declares, on whichever address, and a socket of a running
+// pod on the same address or on all of them.
 func (l *look) ports(ls []listener) {
-	admin := l.o.AdminPort
-	if admin == 0 {
-		admin = diagnose.SidecarAdminPort
+	admin := l.o.adminPort()
+	needed := []struct {
+		at            netip.AddrPort
+		what, instead string
+	}{
+		{netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(admin)), "for its health and metrics", "--admin-port takes another port"},
+		{netip.AddrPortFrom(localhost, diagnose.SidecarDebugPort), "for its pools page", "let the container listen elsewhere"},
 	}
-	mine := map[int32]string{admin: "for its health and metrics", diagnose.SidecarDebugPort: "for its pools page"}
 	for _, x := range ls {
-		if l.o.Mode != ModeEnv || mine[int32(x.listen.Port())] == "" {
-			mine[int32(x.listen.Port())] = fmt.Sprintf("for svc/%s", l.o.Services[x.service].Name)
+		n := needed[0]
+		n.at, n.what, n.instead = x.listen, fmt.Sprintf("for svc/%s", l.o.Services[x.service].Name), byEnv
+		if l.o.Mode == ModeEnv {
+			n.instead = "let the container listen elsewhere"
 		}
+		if collide(needed[0].at, x.listen) {
+			l.say(Refusal, "port-conflict", needed[0].instead, "the sidecar of %s needs port %d %s, and %s as well", l.w.Ref(), admin, n.what, needed[0].what)
+		}
+		needed = append(needed, n)
 	}
-	complain := func(port int32, who string) {
-		what, ok := mine[port]
-		if !ok {
-			return
-		}
-		instead := byEnv
-		if port == admin || port == diagnose.SidecarDebugPort {
-			instead = "--admin-port takes another port"
-		}
-		if port == diagnose.SidecarDebugPort || l.o.Mode == ModeEnv && port != admin {
-			instead = "let the container listen elsewhere"
-		}
-		l.say(Refusal, "port-conflict", instead, "%s of %s uses port %d, on which the sidecar listens %s", who, l.w.Ref(), port, what)
-	}
+	declared := map[uint16]bool{}
 	spec := &l.w.Template.Spec
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		for _, p := range c.Ports {
-			if p.Protocol == "" || p.Protocol == corev1.ProtocolTCP {
-				complain(p.ContainerPort, "container "+c.Name)
+			if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+				continue
+			}
+			declared[uint16(p.ContainerPort)] = true
+			for _, n := range needed {
+				if int32(n.at.Port()) == p.ContainerPort {
+					l.say(Refusal, "port-conflict", n.instead, "container %s of %s uses port %d, on which the sidecar listens %s", c.Name, l.w.Ref(), p.ContainerPort, n.what)
+				}
 			}
 		}
 	}
-	for _, p := range l.f.Listening {
-		complain(p, "a running pod")
+	for _, so := range l.f.Listening {
+		for _, n := range needed {
+			if !declared[so.Port()] && collide(so, n.at) {
+				l.say(Refusal, "port-conflict", n.instead, "a running pod of %s listens on %s: the sidecar could not listen on %s, as it does %s", l.w.Ref(), so, n.at, n.what)
+			}
+		}
 	}
+}
+
+// collide tells sockets of which the second could not be had: a server on all addresses has its port on every one of them (bind(2)).
+func collide(a, b netip.AddrPort) bool {
+	x, y := a.Addr().Unmap(), b.Addr().Unmap()
+	return a.Port() == b.Port() && (x == y || x.IsUnspecified() || y.IsUnspecified())
 }
 
 // mesh refuses where a proxy balances calls already.

@@ -2,6 +2,7 @@ package inject_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestRemarks(t *testing.T) {
 		"admin port":          {[]string{"8080", "15650"}, none, inject.Facts{}, "refusal port-conflict", "--admin-port"},
 		"debug port":          {[]string{"8080", "15651"}, none, inject.Facts{}, "refusal port-conflict", "pools page"},
 		"another admin port":  {[]string{"8080", "15650"}, func(o *inject.Options) { o.AdminPort = 9000 }, inject.Facts{}, "", ""},
-		"seen listening":      {nil, none, inject.Facts{Listening: []int32{6565}}, "refusal port-conflict", "a running pod"},
+		"admin port twice":    {nil, func(o *inject.Options) { o.AdminPort = 6565 }, inject.Facts{}, "refusal port-conflict", "needs port 6565 for svc/square-service, and for its health"},
 		"istio container":     {[]string{"      - name: app\n", "      - {name: istio-proxy, image: p}\n      - name: app\n"}, none, inject.Facts{}, "refusal meshed", "ClusterIP"},
 		"linkerd annotation":  {[]string{"{labels:", "{annotations: {linkerd.io/inject: enabled}, labels:"}, none, inject.Facts{}, "refusal meshed", "Linkerd"},
 		"linkerd namespace":   {nil, none, inject.Facts{Annotations: map[string]string{"linkerd.io/inject": "enabled"}}, "refusal meshed", "namespace"},
@@ -127,6 +128,56 @@ func TestRemarks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestListening holds which sockets of a running pod are in the sidecar's way: those on its address, and those on all of them.
+func TestListening(t *testing.T) {
+	aliases, env := options(), options(func(o *inject.Options) { o.Mode = inject.ModeEnv })
+	for _, c := range []struct {
+		at       string
+		o        inject.Options
+		conflict string // what the refusal says; empty when there is none
+	}{
+		{"0.0.0.0:6565", aliases, "a running pod of deploy/client listens on 0.0.0.0:6565: the sidecar could not listen on 127.0.0.10:6565, as it does for svc/square-service"},
+		{"[::]:6565", aliases, "listens on [::]:6565"},
+		{"127.0.0.10:6565", aliases, "listens on 127.0.0.10:6565"},
+		{"[::ffff:127.0.0.10]:6565", aliases, "for svc/square-service"},
+		{"127.0.0.1:6565", aliases, ""},
+		{"[::1]:6565", aliases, ""},
+		{"10.1.0.9:6565", aliases, ""},
+		{"0.0.0.0:6566", aliases, ""},
+		{"0.0.0.0:8080", aliases, ""},
+		{"127.0.0.1:15650", aliases, "for its health and metrics"}, // the sidecar listens on all addresses there
+		{"127.0.0.1:15651", aliases, "for its pools page"},
+		{"127.0.0.2:15651", aliases, ""},
+		{"0.0.0.0:6565", env, ""},
+		{"127.0.0.1:15661", env, "127.0.0.1:15661, as it does for svc/square-service"},
+		{"127.0.0.2:15661", env, ""},
+	} {
+		_, remarks := inject.Decide(client(t), c.o, inject.Facts{Listening: []netip.AddrPort{netip.MustParseAddrPort(c.at)}})
+		got := ""
+		for _, r := range remarks {
+			if r.Level == inject.Refusal {
+				got += r.Code + ": " + r.Text
+			}
+		}
+		if (got == "") != (c.conflict == "") || !strings.Contains(got, c.conflict) {
+			t.Errorf("%s, mode %q: %q, want %q", c.at, c.o.Mode, got, c.conflict)
+		}
+	}
+	// One fault is told once: a port that is declared, too, says the container's name.
+	_, remarks := inject.Decide(client(t, "8080", "6565"), aliases, inject.Facts{Listening: []netip.AddrPort{netip.MustParseAddrPort("[::]:6565")}})
+	if len(remarks) != 1 || !strings.Contains(remarks[0].Text, "container app") {
+		t.Errorf("%+v", remarks)
+	}
+}
+
+func TestPorts(t *testing.T) {
+	o := options(ways["two services"])
+	in, remarks := inject.Decide(client(t), o, inject.Facts{})
+	if in == nil || !slices.Equal(in.Ports(), []int32{80, 6565, 9090, 15650, 15651}) {
+		t.Errorf("%v, %+v", in.Ports(), remarks)
 	}
 }
 
