@@ -54,7 +54,7 @@ func (h host) Pick(now policy.Nanos, avoid *relay.Conn) (*relay.Conn, *relay.Sta
 		return h.Pick(now, nil)
 	}
 	for _, pd := range p.choices {
-		pd.grow()
+		pd.grow(now)
 	}
 	return nil, nil
 }
@@ -64,10 +64,11 @@ func (pd *pod) take(now policy.Nanos, avoid *relay.Conn) *relay.Conn {
 	c := pd.room(avoid)
 	if c == nil {
 		if avoid == nil {
-			pd.grow()
+			pd.grow(now)
 		}
 		return nil
 	}
+	pd.began()
 	pd.node.Begin(now)
 	if p := pd.p; p.pollAt == 0 {
 		p.pollAt = now.Add(p.pollEvery())

@@ -118,7 +118,7 @@ func (pd *pod) stats(now policy.Nanos) Pod {
 	}
 	for _, c := range pd.links {
 		s.InFlight += c.rl.Streams()
-		if c.rl.State() == relay.Ready {
+		if c.rl.State() == relay.Ready && !c.link.spare {
 			s.Connections++
 		}
 	}

@@ -22,7 +22,11 @@ func TestRandomLives(t *testing.T) {
 				o.Policy = config.Default([]string{config.PeakEWMA, config.RoundRobin, config.LeastRequest}[seed%3])
 				o.Policy.ConnectionsPerEndpoint = 1 + int(seed%2)
 				o.Limits.DrainTimeout = 20 * time.Second
-			}, func(w *world) { live(w, rand.New(rand.NewPCG(seed, 1))) })
+			}, func(w *world) { live(w, rand.New(rand.NewPCG(seed, 1))) }, func(w *world) {
+				for i := 1; i <= 5; i++ {
+					w.pod(i).streams = uint32(seed % 4) // 0: as many as one likes
+				}
+			})
 		})
 	}
 }
@@ -155,9 +159,12 @@ func (w *world) check() {
 				dialling++
 			}
 			for _, c := range pd.usable {
-				if c.closing || c.rl.State() != relay.Ready {
+				if c.closing || c.link.spare || c.rl.State() != relay.Ready {
 					w.t.Errorf("%s: a connection that is %v is taken for usable", pd.addr, c.rl.State())
 				}
+			}
+			if pd.extra.n < 0 || pd.extra.n > 0 && pd.extra.at == 0 || pd.active() > pd.p.settings.Limits.MaxConnectionsPerPod {
+				w.t.Errorf("%s: %d connections, %+v", pd.addr, pd.active(), pd.extra)
 			}
 			for _, c := range pd.links {
 				if c.rl.State() == relay.Closed {

@@ -23,10 +23,6 @@ const (
 	backoffJitter = 0.2
 )
 
-// slowWriter is how much waits for a pod that does not keep up with its calls, which
-// more connections would not mend.
-const slowWriter = 64 << 10
-
 // pod is one member of the target, as long as the guard knows it and as long
 // after that as it has calls. Guarded by Proxy.mu, but for node.
 type pod struct {
@@ -39,10 +35,10 @@ type pod struct {
 	addr           string
 	held, gone     bool
 
-	// links are its connections, in the order in which they were made; want is how
-	// many there should be, besides those that drain.
+	// links are its connections, in the order in which they were made. extra is how
+	// many more there should be than it has in any case: see extra.go.
 	links []*conn
-	want  int
+	extra extra
 	// usable are those of links that calls may go to.
 	usable []*conn
 	// dialling means that a connection is being made, queued that it waits for its
@@ -87,6 +83,7 @@ type link struct {
 	readyAt  policy.Nanos // when SETTINGS came
 	state    relay.State  // as seen last
 	ours     bool         // we drain it
+	spare    bool         // it gets no new calls, and ends when it has none
 	silence  silence
 	first    [16]byte // of what the pod sent
 	firstLen int
@@ -104,7 +101,6 @@ func (l *link) heard(b []byte) {
 func newPod(p *Proxy, m *reconcile.Member, n int) *pod {
 	pd := &pod{
 		p: p, id: m.ID, node: policy.NewNodeAmong(p.nodes, n), since: m.Since, changed: m.Changed,
-		want: max(p.settings.Policy.ConnectionsPerEndpoint, 1),
 	}
 	pd.update(m)
 	return pd
@@ -124,7 +120,7 @@ func (pd *pod) mayDial() bool { return !pd.held && !pd.gone && !pd.p.closed }
 func (pd *pod) active() int {
 	n := 0
 	for _, c := range pd.links {
-		if s := c.rl.State(); !c.closing && (s == relay.Opening || s == relay.Ready) {
+		if s := c.rl.State(); !c.closing && !c.link.spare && (s == relay.Opening || s == relay.Ready) {
 			n++
 		}
 	}
@@ -134,7 +130,10 @@ func (pd *pod) active() int {
 // connect begins to make a connection when one is missing and it is time.
 func (pd *pod) connect(now policy.Nanos) {
 	p := pd.p
-	if pd.dialling || pd.queued || !pd.mayDial() || pd.active() >= pd.want {
+	if pd.dialling || pd.queued || pd.active() >= pd.want() {
+		return
+	}
+	if pd.useSpare(now) || !pd.mayDial() {
 		return
 	}
 	if pd.retryAt != 0 && now < pd.retryAt {
@@ -176,11 +175,11 @@ func (p *Proxy) linkChanged(c *conn, now policy.Nanos) {
 	case relay.Ready:
 		pd.succeeded(c, now)
 	case relay.Draining:
+		pd.assess(now)
 		if !c.link.ours {
 			pd.goAway = true
+			pd.again(now)
 		}
-		pd.assess(now)
-		pd.again(now)
 	case relay.Closed:
 		if was == relay.Ready && !c.link.ours && c.lostErr == nil && c.rl.Err() == nil {
 			pd.goAway = true // it was idle, and so closed in good order
@@ -214,7 +213,7 @@ func (pd *pod) linkEnded(c *conn, was relay.State, now policy.Nanos) {
 	switch {
 	case c.link.readyAt == 0:
 		pd.failed(pd.p.unlike(c), c.link.begun, now)
-	case was != relay.Draining:
+	case was != relay.Draining && !c.link.ours:
 		pd.again(now)
 		pd.p.ask()
 	}
@@ -269,7 +268,7 @@ func (pd *pod) assess(now policy.Nanos) {
 	had := len(pd.usable)
 	pd.usable = pd.usable[:0]
 	for _, c := range pd.links {
-		if c.rl.State() == relay.Ready && !c.closing && !c.link.silence.silent {
+		if c.rl.State() == relay.Ready && !c.closing && !c.link.spare && !c.link.silence.silent {
 			pd.usable = append(pd.usable, c)
 		}
 	}
@@ -298,21 +297,6 @@ func (pd *pod) room(avoid *relay.Conn) *conn {
 		}
 	}
 	return best
-}
-
-// grow has one more connection made when the streams of all are used up.
-func (pd *pod) grow() {
-	limit := max(pd.p.settings.Limits.MaxConnectionsPerPod, pd.p.settings.Policy.ConnectionsPerEndpoint)
-	if pd.want >= limit || pd.dialling || pd.queued || len(pd.usable) < pd.want || pd.active() != pd.want {
-		return
-	}
-	for _, c := range pd.usable {
-		if c.rl.Unwritten() >= slowWriter {
-			return
-		}
-	}
-	pd.want++
-	pd.p.growing = append(pd.p.growing, pd)
 }
 
 // drain ends the pod's part: calls on it go on, no new ones begin.

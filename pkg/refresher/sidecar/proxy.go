@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/tuning"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/reconcile"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar/relay"
@@ -113,7 +114,7 @@ func New(o Options) (*Proxy, error) {
 // tune puts the policy of the settings in force.
 func (p *Proxy) tune() {
 	c := p.settings.Policy
-	p.policy, p.nodes = newPolicy(c), nodeConfig(c)
+	p.policy, p.nodes = tuning.Policy(c), tuning.Nodes(c)
 	switch eject := p.nodes.Eject; {
 	case !eject.Enabled():
 		p.ejector, p.evaluateAt = nil, 0
@@ -197,7 +198,7 @@ func (p *Proxy) begin(listeners []net.Listener) {
 func (p *Proxy) startLoop(source endpoint.Source, from reconcile.State) {
 	p.mu.Lock()
 	loop := reconcile.New(reconcile.Options{
-		Source: source, Config: guardConfig(p.settings.Policy.Refresh), State: from, Publish: p.publish, Events: p.observe,
+		Source: source, Config: tuning.Guard(p.settings.Policy.Refresh), State: from, Publish: p.publish, Events: p.observe,
 	})
 	p.loop = loop
 	p.mu.Unlock()
@@ -355,10 +356,9 @@ func (p *Proxy) Configure(o Options) error {
 
 // retune changes how many connections the pod has.
 func (pd *pod) retune(now policy.Nanos) {
-	pd.want = max(pd.p.settings.Policy.ConnectionsPerEndpoint, 1)
-	extra := pd.active() - pd.want
+	extra := pd.active() - pd.want()
 	for i := len(pd.links) - 1; i >= 0 && extra > 0; i-- {
-		if c := pd.links[i]; c.rl.State() == relay.Ready {
+		if c := pd.links[i]; c.rl.State() == relay.Ready && !c.link.spare {
 			c.link.ours = true
 			c.rl.Drain(now)
 			extra--

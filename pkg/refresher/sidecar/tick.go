@@ -47,8 +47,8 @@ func (p *Proxy) tick() {
 	p.release(now)
 }
 
-// expire gives up connections on which no SETTINGS come, and begins attempts whose
-// pause is over.
+// expire gives up connections on which no SETTINGS come, or which nobody needs, and
+// begins attempts whose pause is over.
 func (p *Proxy) expire(now policy.Nanos) {
 	for _, list := range [...][]*pod{p.pods, p.removed} {
 		for _, pd := range list {
@@ -58,6 +58,7 @@ func (p *Proxy) expire(now policy.Nanos) {
 					p.loseLocked(c, errNoSettings, now)
 				}
 			}
+			pd.shed(now)
 		}
 	}
 	for _, pd := range p.pods {
@@ -82,6 +83,7 @@ func (p *Proxy) schedule(now policy.Nanos) {
 			}
 			p.alarm(pd.lingerUntil)
 			p.alarm(pd.drainBy)
+			p.alarm(pd.extra.at)
 			if pd.goneAt != 0 {
 				p.alarm(pd.goneAt.Add(showGoneFor))
 			}
