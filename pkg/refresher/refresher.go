@@ -14,7 +14,7 @@ import (
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/grpcresolver"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/grpcresolver/plain"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/dns"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/dnstuning"
 )
 
 // DisableVariable is the environment variable that switches the refresher off
@@ -82,13 +82,8 @@ func (r *Refresher) switchOn(s settings) error {
 	if err := check(r.serviceConfig); err != nil {
 		return err
 	}
-	if s.source == nil {
-		s.source = fromDNS(r.config.Refresh)
-	} else if t, ok := s.source.(config.Tuner); ok {
-		s.source = t.Tune(r.config.Refresh)
-	}
 	o := grpcresolver.Options{
-		Scheme: s.scheme, Opener: s.source, ServiceConfig: r.serviceConfig, Tuning: r.config,
+		Scheme: s.scheme, Opener: dnstuning.Opener(s.source, r.config.Refresh), ServiceConfig: r.serviceConfig, Tuning: r.config,
 		ServiceName: s.serviceName, DefaultPort: s.defaultPort, Logger: s.logger,
 	}
 	if len(s.events) > 0 {
@@ -125,20 +120,6 @@ func disabled() bool {
 		return false
 	}
 	return true
-}
-
-// fromDNS is the default source, paced as the configuration says.
-func fromDNS(c config.Refresh) endpoint.Opener { return dns.New(dnsOptions(c)...) }
-
-func dnsOptions(c config.Refresh) []dns.Option {
-	opts := []dns.Option{
-		dns.WithInterval(c.Interval), dns.WithMaxInterval(c.MaxInterval), dns.WithRewalkAfter(c.EmptyGrace / 2),
-		dns.FollowHeadlessTwin(c.FollowHeadlessTwin),
-	}
-	if c.OnTTL {
-		opts = append(opts, dns.RefreshOnTTL())
-	}
-	return opts
 }
 
 // DialOption makes a channel use the Refresher for targets of its scheme. It is

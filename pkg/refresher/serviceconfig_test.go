@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/dns"
 )
 
 func TestMerge(t *testing.T) {
@@ -99,19 +98,5 @@ func TestWithoutOurs(t *testing.T) {
 	}
 	if _, err := withoutOurs("{"); err == nil {
 		t.Error("what is no JSON was taken")
-	}
-}
-
-// TestDNSOptions: the source that nobody made is tuned by the service config. A
-// name that moved is looked for before the guard believes that it is gone.
-func TestDNSOptions(t *testing.T) {
-	r := config.Default(config.PeakEWMA).Refresh
-	r.Interval, r.MaxInterval, r.OnTTL, r.FollowHeadlessTwin, r.EmptyGrace = 2*time.Second, 9*time.Second, true, false, time.Minute
-	got := dns.DefaultConfig()
-	for _, o := range dnsOptions(r) {
-		o(&got)
-	}
-	if got.Interval != 2*time.Second || got.MaxInterval != 9*time.Second || !got.RefreshOnTTL || got.FollowHeadlessTwin || got.RewalkAfter != 30*time.Second {
-		t.Errorf("DNS is asked with %+v", got)
 	}
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/reconcile"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/dns"
 )
 
 // with is the default configuration, changed.
@@ -165,34 +162,6 @@ func TestFields(t *testing.T) {
 	}
 	if len(seen) < 20 {
 		t.Errorf("only %d fields", len(seen))
-	}
-}
-
-// TestDefaultsAreThoseOfTheParts: who uses package policy or reconcile by itself
-// gets what is documented here.
-func TestDefaultsAreThoseOfTheParts(t *testing.T) {
-	c := config.Default(config.PeakEWMA)
-	e := c.Ejection
-	eject := policy.EjectConfig{
-		ConsecutiveFailures: e.ConsecutiveFailures, ConsecutiveTimeouts: e.ConsecutiveTimeouts, SilentFor: e.SilentFor,
-		SuccessRateStdevs: float64(e.SuccessRate.StdevFactor) / 1000, SuccessRateHosts: e.SuccessRate.MinimumHosts,
-		SuccessRateVolume: e.SuccessRate.RequestVolume, Interval: e.Interval, BaseTime: e.BaseEjectionTime,
-		TimeoutBaseTime: e.TimeoutEjectionTime, MaxTime: e.MaxEjectionTime, MaxEjectedPercent: e.MaxEjectionPercent, PanicPercent: e.PanicPercent,
-	}
-	node := policy.NodeConfig{Decay: c.Decay, LongCall: c.LongCall, Eject: eject}
-	if diff := cmp.Diff(policy.DefaultNodeConfig(), node); diff != "" {
-		t.Errorf("policy (-its default +ours)\n%s", diff)
-	}
-	r := c.Refresh
-	guard := reconcile.Config{
-		EmptyGrace: r.EmptyGrace, MaxShrink: float64(r.MaxShrinkPercent) / 100, MinShrink: r.MinShrink, ConfirmAfter: r.ConfirmAfter, HoldFor: r.HoldFor,
-	}
-	if diff := cmp.Diff(reconcile.DefaultConfig(), guard); diff != "" {
-		t.Errorf("reconcile (-its default +ours)\n%s", diff)
-	}
-	source := dns.DefaultConfig()
-	if source.Interval != r.Interval || source.MaxInterval != r.MaxInterval || source.RefreshOnTTL != r.OnTTL || source.FollowHeadlessTwin != r.FollowHeadlessTwin {
-		t.Errorf("dns has %+v, we have %+v", source, r)
 	}
 }
 

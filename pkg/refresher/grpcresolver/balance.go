@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/tuning"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 )
 
@@ -105,7 +106,7 @@ func (b *balance) UpdateClientConnState(s balancer.ClientConnState) error {
 	}
 	tuned := b.policy == nil || b.cfg != cfg.Config
 	if tuned {
-		b.cfg, b.policy = cfg.Config, newPolicy(cfg.Config)
+		b.cfg, b.policy = cfg.Config, tuning.Policy(cfg.Config)
 	}
 	snap := b.snapshotLocked(s.ResolverState)
 	b.useLocked(snap.hub)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/tuning"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/reconcile"
 )
@@ -67,7 +68,7 @@ func newHub(name string, cfg config.Config, events *queue) *hub {
 		name: name, cfg: cfg, events: events,
 		channels: map[*channel]struct{}{}, balancers: map[*balance]struct{}{},
 		changed: make(chan struct{}), warned: map[string]bool{},
-		nodes: nodeConfig(cfg),
+		nodes: tuning.Nodes(cfg),
 	}
 	h.counts.init()
 	h.eject.init(h)
@@ -117,7 +118,7 @@ func (h *hub) start() error {
 	h.mu.Lock()
 	loop := reconcile.New(reconcile.Options{
 		Source:  source,
-		Config:  guardConfig(h.cfg.Refresh),
+		Config:  tuning.Guard(h.cfg.Refresh),
 		State:   h.state,
 		Publish: h.publish,
 		Events:  h.observe,

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/balancer"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/tuning"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 )
 
@@ -25,7 +26,7 @@ func newPicker(name string, n, conns int) *picker {
 		}
 		p.choices = append(p.choices, c)
 	}
-	p.policy = newPolicy(cfg).NewPicker(candidates, policy.Now())
+	p.policy = tuning.Policy(cfg).NewPicker(candidates, policy.Now())
 	return p
 }
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/dnstuning"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar/relay"
-	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/dns"
 )
 
 // Options say what a Proxy does. Listen and Target have no default.
@@ -186,23 +186,5 @@ func (o Options) check() (settings, error) {
 
 // open makes a source as the policy wants it.
 func (s *settings) open() (endpoint.Source, error) {
-	opener := s.Opener
-	if opener == nil {
-		opener = fromDNS(s.Policy.Refresh)
-	} else if t, ok := opener.(config.Tuner); ok {
-		opener = t.Tune(s.Policy.Refresh)
-	}
-	return opener.Open(s.target)
-}
-
-func fromDNS(c config.Refresh) endpoint.Opener {
-	// The name that moved is found before the pool is empty: see dns.Config.
-	opts := []dns.Option{
-		dns.WithInterval(c.Interval), dns.WithMaxInterval(c.MaxInterval), dns.WithRewalkAfter(c.EmptyGrace / 2),
-		dns.FollowHeadlessTwin(c.FollowHeadlessTwin),
-	}
-	if c.OnTTL {
-		opts = append(opts, dns.RefreshOnTTL())
-	}
-	return dns.New(opts...)
+	return dnstuning.Opener(s.Opener, s.Policy.Refresh).Open(s.target)
 }

@@ -356,9 +356,10 @@ func (p *Proxy) Configure(o Options) error {
 
 // retune changes how many connections the pod has.
 func (pd *pod) retune(now policy.Nanos) {
-	extra := pd.active() - pd.want()
+	pd.want = max(pd.p.settings.Policy.ConnectionsPerEndpoint, 1)
+	extra := pd.active() - pd.want
 	for i := len(pd.links) - 1; i >= 0 && extra > 0; i-- {
-		if c := pd.links[i]; c.rl.State() == relay.Ready && !c.link.spare {
+		if c := pd.links[i]; c.rl.State() == relay.Ready {
 			c.link.ours = true
 			c.rl.Drain(now)
 			extra--

@@ -5,6 +5,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
+	"github.com/grpclb/kubectl-grpclb/pkg/refresher/internal/dnstuning"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/dns"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/kube"
 )
@@ -22,13 +23,6 @@ func (o opener) Open(t endpoint.Target) (endpoint.Source, error) {
 // Tune is part of [config.Tuner]: DNS is asked as often as the service config
 // says. Options of [WithDNS] count more.
 func (o opener) Tune(r config.Refresh) endpoint.Opener {
-	tuned := []dns.Option{
-		dns.WithInterval(r.Interval), dns.WithMaxInterval(r.MaxInterval), dns.WithRewalkAfter(r.EmptyGrace / 2),
-		dns.FollowHeadlessTwin(r.FollowHeadlessTwin),
-	}
-	if r.OnTTL {
-		tuned = append(tuned, dns.RefreshOnTTL())
-	}
-	o.dns = slices.Concat(tuned, o.dns)
+	o.dns = slices.Concat(dnstuning.Options(r), o.dns)
 	return o
 }
