@@ -30,6 +30,7 @@ type injectFlags struct {
 	targets    []int
 	domain     string
 	offline    bool
+	sockets    bool
 	image      string
 	pull       string
 	requests   string
@@ -58,6 +59,7 @@ type injectOptions struct {
 	ports     []inject.Port // from flags; nil when none were given
 	domain    string        // empty: to be found out
 	offline   bool
+	sockets   bool
 	assume    bool
 	namespace string
 }
@@ -102,7 +104,9 @@ With KIND/NAME it writes what changes the live object, or changes it with --appl
 printed, too, unless there is one. Injecting twice is injecting once; uninject gives back the same bytes.
 
 It refuses what would not work, and says what to do instead: host network, Windows nodes, UDP ports, a mesh that balances
-already, ports that the pod uses itself, clients that do not read the hosts file (--mode env is for these two).`,
+already, ports that the pod uses itself, clients that do not read the hosts file (--mode env is for these two). Which ports a
+pod uses its containers declare, as a rule; --sockets also looks where its running pods listen: it adds an ephemeral
+container that reads their socket tables, and stays in the pod's spec.`,
 		Example: `  ` + Name + ` inject -f deployment.yaml --service square-service | kubectl apply -f -
   ` + Name + ` inject deploy/aggregator-app --service square-service --apply`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -127,8 +131,9 @@ already, ports that the pod uses itself, clients that do not read the hosts file
 	fl.IntSliceVar(&f.targets, "target-port", nil, "the pods' ports behind --port, in the same order (default: the same numbers)")
 	fl.StringVar(&f.domain, "cluster-domain", "", "DNS domain of the cluster (default: where its DNS serves names, else "+collect.DefaultDomain+")")
 	fl.BoolVar(&f.offline, "offline", false, "ask no cluster: everything is in the manifests and flags")
+	fl.BoolVar(&f.sockets, "sockets", false, "also read the socket tables of the client's running pods (adds an ephemeral container to each, to three at most)")
 	fl.BoolVar(&f.assumeGRPC, "assume-grpc", false, "take the Service for gRPC whatever its names and ports say")
-	fl.StringVar(&f.image, "image", defaultImage(), "image of the sidecar: name your copy of it where the nodes cannot pull this one")
+	fl.StringVar(&f.image, "image", defaultImage(), "image of the sidecar, and of what --sockets adds: name your copy of it where the nodes cannot pull this one")
 	fl.StringVar(&f.pull, "image-pull-policy", "IfNotPresent", "IfNotPresent, Always or Never")
 	fl.StringVar(&f.requests, "requests", "cpu="+r.CPURequest+",memory="+r.MemoryRequest, "what the sidecar requests")
 	fl.StringVar(&f.limits, "limits", "memory="+r.MemoryLimit, "what limits the sidecar; a CPU limit adds latency to every call")
@@ -209,7 +214,7 @@ func (a *app) changeOptions(command string, f changeFlags, args []string) (chang
 }
 
 func (a *app) injectOptions(f injectFlags, args []string) (injectOptions, error) {
-	o := injectOptions{noTwin: f.noTwin, native: f.native, domain: strings.TrimSuffix(f.domain, "."), offline: f.offline, assume: f.assumeGRPC, namespace: a.namespace()}
+	o := injectOptions{noTwin: f.noTwin, native: f.native, domain: strings.TrimSuffix(f.domain, "."), offline: f.offline, sockets: f.sockets, assume: f.assumeGRPC, namespace: a.namespace()}
 	var err error
 	if o.changeOptions, err = a.changeOptions("inject", f.changeFlags, args); err != nil {
 		return o, err
@@ -238,6 +243,8 @@ func (a *app) injectOptions(f injectFlags, args []string) (injectOptions, error)
 		return o, usage("", "--port says the ports of one Service")
 	case o.files == nil && (f.offline || o.ports != nil):
 		return o, usage("", "--offline and --port are for manifests (-f)")
+	case f.offline && f.sockets:
+		return o, usage("", "--sockets looks at running pods, and --offline asks no cluster")
 	case o.domain != "" && len(validation.IsDNS1123Subdomain(o.domain)) > 0:
 		return o, usage("cluster.local is the usual one", "--cluster-domain: %s cannot be a DNS domain", shown(f.domain))
 	case f.image == "" || strings.ContainsFunc(f.image, func(r rune) bool { return r <= ' ' || r > '~' }):

@@ -281,5 +281,12 @@ func (a *app) decide(ctx context.Context, o injectOptions, s *surroundings, w in
 		a.note("note: %s", why)
 	}
 	in, remarks := inject.Decide(w, opt, f)
+	if in != nil && o.sockets { // nothing is placed for what is refused anyway
+		var err error
+		if f.Listening, err = a.listening(ctx, o, s, w, in.Ports()); err != nil {
+			return nil, err
+		}
+		in, remarks = inject.Decide(w, opt, f)
+	}
 	return in, a.remarks(w.Ref(), remarks)
 }

@@ -63,6 +63,7 @@ func roles(namespace, dnsNamespace string) []role {
 		{
 			name: "grpclb-diagnose-sockets", namespace: namespace,
 			about: []string{"--sockets: add an ephemeral container (never removed by Kubernetes) to server pods and read its log.",
+				"`inject --sockets` needs the same for the client's pods, in the client's namespace, beside reading its workload and listing pods.",
 				"RISK: an ephemeral container runs an image of the caller's choice inside the pod."},
 			rules: []rule{
 				{"", []string{"pods/ephemeralcontainers"}, []string{"patch"}, ""},

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -55,27 +56,53 @@ func sidecarOf(meta *metav1.ObjectMeta, spec *corev1.PodSpec) *rawSidecar {
 
 // routesIn reads the pairs of --listen and --target: the n-th belong together.
 func routesIn(args []string) []rawRoute {
-	var listens []netip.AddrPort
-	var targets []string
-	for i := 0; i < len(args); i++ {
-		name, value, ok := strings.Cut(args[i], "=")
+	var out []rawRoute
+	targets := valuesOf(args, "target")
+	for i, text := range valuesOf(args, "listen") {
+		a, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil
+		}
+		if i < len(targets) {
+			out = append(out, rawRoute{a, targets[i]})
+		}
+	}
+	return out
+}
+
+// valuesOf lists what a flag was given, as --name value or --name=value.
+func valuesOf(args []string, name string) []string {
+	var out []string
+	for i := range args {
+		flag, value, ok := strings.Cut(args[i], "=")
+		if strings.TrimLeft(flag, "-") != name {
+			continue
+		}
 		if !ok && i+1 < len(args) {
 			value = args[i+1]
 		}
-		switch strings.TrimLeft(name, "-") {
-		case "listen":
-			a, err := netip.ParseAddrPort(value)
-			if err != nil {
-				return nil
-			}
-			listens = append(listens, a)
-		case "target":
-			targets = append(targets, value)
-		}
+		out = append(out, value)
 	}
-	var out []rawRoute
-	for i := range min(len(listens), len(targets)) {
-		out = append(out, rawRoute{listens[i], targets[i]})
+	return out
+}
+
+// SidecarListens lists the TCP addresses on which the injected sidecar of a pod listens, by its arguments; nil for a pod without one.
+func SidecarListens(spec *corev1.PodSpec) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		if !isRefresher(&c) {
+			continue
+		}
+		admin := append([]string{fmt.Sprintf(":%d", diagnose.SidecarAdminPort)}, valuesOf(c.Args, "admin")...)
+		debug := append([]string{fmt.Sprintf("127.0.0.1:%d", diagnose.SidecarDebugPort)}, valuesOf(c.Args, "debug")...)
+		for _, text := range append(valuesOf(c.Args, "listen"), admin[len(admin)-1], debug[len(debug)-1]) {
+			if strings.HasPrefix(text, ":") {
+				text = "[::]" + text
+			}
+			if at, err := netip.ParseAddrPort(text); err == nil {
+				out = append(out, at)
+			}
+		}
 	}
 	return out
 }

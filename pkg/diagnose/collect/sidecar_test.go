@@ -13,6 +13,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/kubetest"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
 )
 
 // injected is a client with a sidecar, and with secrets in everything of it that is not to be kept.
@@ -82,5 +83,27 @@ func TestSidecarIsProjected(t *testing.T) {
 				t.Errorf("a secret is in the snapshot: %s", around(text, "canary"))
 			}
 		})
+	}
+}
+
+// TestSidecarListens: the addresses of an injected sidecar, in either form of its flags, with the ports that it has unless it was told.
+func TestSidecarListens(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"sidecar --listen 127.0.0.10:80 --target a:1 --listen=127.0.0.11:81 --target=b:1", "127.0.0.10:80 127.0.0.11:81 [::]:15650 127.0.0.1:15651"},
+		{"sidecar --listen 127.0.0.10:80 --target a:1 --admin :9000 --debug=off", "127.0.0.10:80 [::]:9000"},
+		{"sidecar --listen canary --admin 127.0.0.1:9000 --debug 127.0.0.1:9001", "127.0.0.1:9000 127.0.0.1:9001"},
+		{"sidecar --admin", "127.0.0.1:15651"},
+		{"serve --listen 127.0.0.10:80", ""},
+		{"", ""},
+	} {
+		var got []string
+		spec := &corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Args: []string{"sidecar", "--listen", "127.0.0.1:1"}},
+			{Name: diagnose.SidecarName, Args: strings.Fields(c.args)}}}
+		for _, at := range collect.SidecarListens(spec) {
+			got = append(got, at.String())
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%q listens on %q, want %q", c.args, got, c.want)
+		}
 	}
 }

@@ -37,6 +37,11 @@ func readSockets(ctx context.Context, s *collect.Session, snap *diagnose.Snapsho
 		return diagnose.Unknown[[]diagnose.SocketTable](diagnose.NotAsked, "no ready pod of a Service that is judged to speak gRPC", "--assume-grpc reads all the same")
 	}
 	noteLeft(s, diagnose.FactSockets, left, o.MaxPods)
+	return tables(s, readTables(ctx, s, work, o))
+}
+
+// readTables reads the sockets of pods, several at a time.
+func readTables(ctx context.Context, s *collect.Session, work []podWork, o Options) []tableRead {
 	o.announce(fmt.Sprintf("adding an ephemeral container (%s) to %s to read socket tables for %s; it ends by itself, its entry stays in the pod's spec",
 		o.Image, countPods(work), o.Interval))
 	reads := make([]tableRead, len(work))
@@ -70,7 +75,7 @@ func readSockets(ctx context.Context, s *collect.Session, snap *diagnose.Snapsho
 			"no ephemeral container", statusOf(reads[refused[0]].err).Reason, countPods(pick(work, refused))))
 		each(refused, func(r *tableRead) { r.byExec(ctx, s) })
 	}
-	return tables(s, reads)
+	return reads
 }
 
 // tables puts together what was read. A pod that failed keeps its place, with the reason.
