@@ -228,7 +228,11 @@ func (a *app) uninjectFiles(o changeOptions) error {
 		}
 	} else {
 		for _, k := range stream.RemoveTwins() {
-			a.note("svc/%s: taken out of the manifests; one in the cluster stays (kubectl delete svc %s -n %s)", k.Name, k.Name, k.Namespace)
+			in := ""
+			if k.Namespace != "" {
+				in = " -n " + k.Namespace
+			}
+			a.note("svc/%s: taken out of the manifests; one in the cluster stays (kubectl delete svc %s%s)", k.Name, k.Name, in)
 		}
 	}
 	for _, c := range all {

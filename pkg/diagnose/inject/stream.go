@@ -41,9 +41,9 @@ type ParseError struct {
 	Err  error
 }
 
-// Error names the line.
+// Error names the line, in one line: the parser has one for each thing that is wrong.
 func (e *ParseError) Error() string {
-	return fmt.Sprintf("the document that begins on line %d cannot be read: %v", e.Line, e.Err)
+	return fmt.Sprintf("the document that begins on line %d cannot be read: %s", e.Line, strings.Join(strings.Fields(e.Err.Error()), " "))
 }
 
 // Unwrap returns the parser's error.
