@@ -356,10 +356,9 @@ func (p *Proxy) Configure(o Options) error {
 
 // retune changes how many connections the pod has.
 func (pd *pod) retune(now policy.Nanos) {
-	pd.want = max(pd.p.settings.Policy.ConnectionsPerEndpoint, 1)
-	extra := pd.active() - pd.want
+	extra := pd.active() - pd.want()
 	for i := len(pd.links) - 1; i >= 0 && extra > 0; i-- {
-		if c := pd.links[i]; c.rl.State() == relay.Ready {
+		if c := pd.links[i]; c.rl.State() == relay.Ready && !c.link.spare {
 			c.link.ours = true
 			c.rl.Drain(now)
 			extra--
