@@ -24,7 +24,8 @@
 //
 //   - [PeakEWMA]: of two endpoints drawn at random the one with the smaller
 //     latency x (calls in flight + 1), the latency being a moving average that
-//     jumps to a peak at once and comes down slowly.
+//     climbs fast and comes down slowly; of two whose latencies are alike the one
+//     with fewer calls in flight.
 //   - [LeastRequest]: of some drawn at random the one with the fewest calls in
 //     flight (gRFC A48).
 //   - [RoundRobin]: one after the other, in proportion to the weights.

@@ -50,7 +50,7 @@ func notAllowed(field string, value any, allowed string) error {
 // fit into a core's own cache.
 type Node struct {
 	calls   atomic.Uint64 // see inflight.go
-	latency atomic.Uint64 // float32 of ns, and the tick it is of; 0 before the first
+	latency atomic.Uint64 // float32 of ns, and the tick it is of; 0 before the first, see known
 	turned  atomic.Uint32 // see inflight.go
 	pace    atomic.Uint32 // see pace
 	*seldom
@@ -193,7 +193,8 @@ type NodeStats struct {
 	Started uint64
 	// Succeeded and so on are the calls that ended with that [Outcome].
 	Succeeded, Failed, Overloaded, TimedOut, Erred, Neutral uint64
-	// EWMA is the latency as of the last sample; 0 before the first.
+	// EWMA is the moving average of latencies as of the last call that changed it;
+	// 0 before the first.
 	EWMA time.Duration
 	// Faults is the failure score as of the last failure, from 0 (healthy) to 5:
 	// an endpoint with score s counts as 4^s times as slow.
@@ -211,7 +212,7 @@ func (n *Node) Stats() NodeStats {
 		TimedOut:   n.other[TimedOut-1].Load(),
 		Erred:      n.other[Erred-1].Load(),
 		Neutral:    n.other[Neutral-1].Load(),
-		EWMA:       time.Duration(high(n.latency.Load())),
+		EWMA:       time.Duration(size(n.latency.Load())),
 		Faults:     float64(high(n.fault.Load())),
 	}
 	// Each call was counted as ended before it was counted as one of these.

@@ -62,137 +62,6 @@ func TestNodeCounts(t *testing.T) {
 	}
 }
 
-func TestPeakRisesAtOnceAndFallsSlowly(t *testing.T) {
-	n := NewNode(DefaultNodeConfig())
-	ewma := func() float64 { return n.Stats().EWMA.Seconds() * 1e3 }
-	near := func(want float64) {
-		t.Helper()
-		if got := ewma(); math.Abs(got-want) > want/50 {
-			t.Fatalf("EWMA = %.3f ms, want %.3f", got, want)
-		}
-	}
-	now := second
-	call(n, now, 10*time.Millisecond, Success)
-	near(10)
-	call(n, now, 110*time.Millisecond, Success)
-	near(110)
-	call(n, now+second/10, 10*time.Millisecond, Success) // the same moment: no weight
-	near(110)
-	now += second/10 + 10*second
-	call(n, now, 10*time.Millisecond, Success) // one Decay later
-	near(10 + 100/math.E)
-	call(n, now, -time.Second, Success) // a clock that others read later
-	if got := ewma(); got <= 0 || math.IsNaN(got) {
-		t.Fatalf("EWMA = %v ms", got)
-	}
-}
-
-func TestHowOftenDoesNotMatter(t *testing.T) {
-	for _, every := range []time.Duration{5 * time.Millisecond, 100 * time.Millisecond, time.Second} {
-		n := NewNode(DefaultNodeConfig())
-		call(n, second, 100*time.Millisecond, Success)
-		for at := second + second/10; at < 6*second; at = at.Add(every) {
-			call(n, at, 1, Success)
-		}
-		want := 100 * math.Exp(-0.5)
-		if got := n.Stats().EWMA.Seconds() * 1e3; math.Abs(got-want) > 8 {
-			t.Errorf("a call every %v: after 5 s %.1f ms are left, want %.1f", every, got, want)
-		}
-	}
-}
-
-func TestFailuresRaiseOnly(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		before  time.Duration // 0: no call yet
-		took    time.Duration
-		outcome Outcome
-		want    time.Duration
-	}{
-		{"a fast failure is no latency", 10 * time.Millisecond, time.Microsecond, Failed, 10 * time.Millisecond},
-		{"a slow one is", 10 * time.Millisecond, time.Second, Failed, time.Second},
-		{"a stream that broke is not", 10 * time.Millisecond, time.Minute, Failed, 10 * time.Millisecond},
-		{"overload is a failure", 10 * time.Millisecond, time.Second, Overloaded, time.Second},
-		{"nothing is known yet", 0, time.Second, Failed, 0},
-		{"a time-out is known", 0, time.Second, TimedOut, time.Second},
-		{"a long time-out counts", 10 * time.Millisecond, time.Minute, TimedOut, time.Minute},
-		{"a short time-out does not lower", time.Second, time.Millisecond, TimedOut, time.Second},
-		{"neutral says nothing", 10 * time.Millisecond, time.Second, Neutral, 10 * time.Millisecond},
-		{"a long call is a stream", 10 * time.Millisecond, time.Minute, Success, 10 * time.Millisecond},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			n := NewNode(DefaultNodeConfig())
-			if c.before > 0 {
-				call(n, second, c.before, Success)
-			}
-			call(n, 2*second, c.took, c.outcome)
-			if got := n.Stats().EWMA; got.Round(time.Millisecond) != c.want.Round(time.Millisecond) {
-				t.Errorf("EWMA = %v, want %v", got, c.want)
-			}
-		})
-	}
-}
-
-// loadOf is what a pick would compare.
-func loadOf(n *Node, now Nanos) float64 {
-	latency, factor := n.load(now, 1)
-	return float64(max(latency, 1) * factor)
-}
-
-func TestFailuresWeighAndPass(t *testing.T) {
-	n := NewNode(DefaultNodeConfig())
-	now := second
-	call(n, now, 10*time.Millisecond, Success)
-	healthy := loadOf(n, now)
-	before := healthy
-	for i := range 5 {
-		call(n, now, time.Microsecond, Failed)
-		if got := loadOf(n, now); got < before*3.9 {
-			t.Errorf("failure %d makes it %.1f times as heavy, want 4", i+1, got/before)
-		} else {
-			before = got
-		}
-	}
-	call(n, now, time.Microsecond, Failed)
-	if got := loadOf(n, now) / healthy; got < 1000 || got > 1050 {
-		t.Errorf("a long row makes it %.0f times as heavy, want 1024", got)
-	}
-	if got := loadOf(n, now+20*second); got > healthy {
-		t.Errorf("after two Decays it counts as %.2f times as heavy", got/healthy)
-	}
-	// Calls that succeed end it at once, whatever the clock says.
-	for range 7 {
-		call(n, now, 10*time.Millisecond, Success)
-	}
-	if got := loadOf(n, now) / healthy; got > 1.1 || n.Stats().Faults != 0 {
-		t.Errorf("after seven successes it is %.2f times as heavy", got)
-	}
-}
-
-// An endpoint that never succeeds must not look better with every failure.
-func TestFailingForEver(t *testing.T) {
-	n := NewNode(DefaultNodeConfig())
-	call(n, second, 10*time.Millisecond, Success)
-	healthy := loadOf(n, second)
-	for now := 2 * second; now < 1000*second; now += 10 * second {
-		call(n, now, time.Microsecond, Failed)
-		if got := loadOf(n, now+second); got < healthy {
-			t.Fatalf("at %v s it counts as %.3f of a healthy one", now/second, got/healthy)
-		}
-	}
-}
-
-// The longer an endpoint is silent on a call, the better it must not look.
-func TestSilence(t *testing.T) {
-	n := NewNode(DefaultNodeConfig())
-	call(n, second, 10*time.Millisecond, Success)
-	idle := loadOf(n, 21*second)
-	n.Begin(20 * second)
-	if got := loadOf(n, 21*second); got < 2*idle {
-		t.Errorf("with an unanswered call it counts as %.2f of the idle one", got/idle)
-	}
-}
-
 func TestGenerations(t *testing.T) {
 	const g = Nanos(1) << generationBits
 	n := NewNode(DefaultNodeConfig())
@@ -302,23 +171,6 @@ func TestManyCallsInOneGeneration(t *testing.T) {
 	}
 }
 
-// While a call is in flight a latency falls from its beginning on, however long
-// nobody called before: only the lowest bits of that moment are kept.
-func TestLatencyFallsFromTheBeginning(t *testing.T) {
-	for gap := 70 * time.Millisecond; gap < 15*time.Minute; gap += 7 * time.Second {
-		n := NewNode(DefaultNodeConfig())
-		n.sample(Nanos(time.Second), ticks(second))
-		began := second.Add(gap)
-		n.Begin(began)
-		for _, age := range []time.Duration{-10 * time.Millisecond, 0, time.Second, 4 * time.Second} {
-			want := math.Exp(-max(age, 0).Seconds()/10) * 1e9
-			if got, _ := n.load(began.Add(age), 1); float64(got) < want*0.98 || float64(got) > want*1.02 {
-				t.Fatalf("called again after %v, as of %v later: %.4g ns, want %.4g", gap, age, got, want)
-			}
-		}
-	}
-}
-
 // A node that had long calls or failures is read in full, and not for ever.
 func TestNotable(t *testing.T) {
 	const g = Nanos(1) << generationBits
@@ -357,9 +209,9 @@ func TestLongCallsCountLittle(t *testing.T) {
 		n.Begin(second)
 	}
 	now := 60 * second
-	call(n, now, 10*time.Millisecond, Success)
+	latency(n, now, 10*time.Millisecond)
 	alone := NewNode(DefaultNodeConfig())
-	call(alone, now, 10*time.Millisecond, Success)
+	latency(alone, now, 10*time.Millisecond)
 	if got := loadOf(n, now) / loadOf(alone, now); got < 1.9 || got > 2.1 {
 		t.Errorf("1000 old streams make it count %.2f times, want 2", got)
 	}

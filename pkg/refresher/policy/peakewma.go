@@ -13,12 +13,18 @@ type PeakEWMAConfig struct {
 // DefaultPeakEWMAConfig returns the defaults.
 func DefaultPeakEWMAConfig() PeakEWMAConfig { return PeakEWMAConfig{SlowStart: 10 * time.Second} }
 
-// PeakEWMA returns the policy that draws two endpoints and takes the one with the
-// smaller latency x (calls in flight + 1) (the power of two choices,
-// M. Mitzenmacher 2001; the measure is that of Finagle and Linkerd).
+// PeakEWMA returns the policy that draws two endpoints (the power of two choices,
+// M. Mitzenmacher 2001). When their latencies are alike it takes the one with fewer
+// calls in flight, and the first drawn when those are equal, too. Otherwise it
+// takes the one with the smaller latency x (calls in flight + 1), the measure of
+// Finagle and Linkerd. Alike is what differs by less than a factor of 2 after 1 ms
+// was added to both: such a difference says more about schedulers and luck than
+// about endpoints, and would decide every draw between idle ones.
 //
-// An endpoint without a latency yet counts as fast as the one it is drawn with:
-// it neither waits for a call that nobody gives it nor draws all of them.
+// The latency is a moving average that climbs with some dozens of slow calls, or
+// with one that is very slow, and comes down within Decay. An endpoint that had
+// fewer than two calls has none yet and is like any other: it neither waits for a
+// call that nobody gives it nor draws all of them.
 func PeakEWMA(cfg PeakEWMAConfig) Policy { return peakEWMA{cfg} }
 
 type peakEWMA struct{ cfg PeakEWMAConfig }
@@ -45,9 +51,14 @@ type peakPicker struct {
 	ramp  ramp
 }
 
-// indifference is by how much the one drawn second must be better. The latency
-// of an endpoint falls while nobody calls it: without a margin that alone would
-// decide between idle equals, against their weights.
+// alike is the factor by which latencies must differ to count. The averages of
+// equal endpoints differ by less than that nearly always, also where one call of
+// a hundred takes 40 times as long as the others.
+const alike = 2
+
+// indifference is by how much the one drawn second must be better. What is left of
+// a failure, or a single stream, would otherwise decide between idle equals, against
+// their weights.
 const indifference = 1.0 / 16
 
 func (p *peakPicker) Pick(now Nanos) int {
@@ -58,7 +69,7 @@ func (p *peakPicker) Pick(now Nanos) int {
 	i, j := p.draw.two(r)
 	a, fa := p.nodes[i].load(now, p.draw.scaleOf(i))
 	b, fb := p.nodes[j].load(now, p.draw.scaleOf(j))
-	if a == 0 || b == 0 {
+	if a == 0 || b == 0 || a < b*alike && b < a*alike {
 		a, b = 1, 1
 	}
 	k := i

@@ -13,6 +13,7 @@ import (
 // random comes from one seed, so that a run is the same every time.
 type sim struct {
 	rnd     *rand.Rand
+	draws   func() uint64 // for the policy's draws; nil is rnd
 	now     Nanos
 	end     Nanos
 	policy  Policy
@@ -92,11 +93,15 @@ func (s *sim) arrange() {
 		}
 	}
 	s.picker = s.policy.NewPicker(c, s.now)
+	draws := s.draws
+	if draws == nil {
+		draws = s.rnd.Uint64
+	}
 	switch k := s.picker.(type) {
 	case *peakPicker:
-		k.draw.random = s.rnd.Uint64
+		k.draw.random = draws
 	case *leastPicker:
-		k.draw.random = s.rnd.Uint64
+		k.draw.random = draws
 	}
 }
 
