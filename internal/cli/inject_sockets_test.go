@@ -25,11 +25,12 @@ type socketWorld struct {
 	srv    *kubetest.Server
 	nodes  *podtest.Nodes
 	client kubetest.DeploymentBuilder
+	ctx    context.Context
 }
 
 func newSocketWorld(t *testing.T, change func(kubetest.DeploymentBuilder)) *socketWorld {
 	t.Helper()
-	w := &socketWorld{client: kubetest.Deployment("default", "client").Replicas(4).Env("SQUARE", "square-service:6565")}
+	w := &socketWorld{ctx: t.Context(), client: kubetest.Deployment("default", "client").Replicas(4).Env("SQUARE", "square-service:6565")}
 	w.client.Spec.Template.Spec.Containers[0].Ports = nil
 	if change != nil {
 		change(w.client)
@@ -66,7 +67,7 @@ func (w *socketWorld) inject(t *testing.T, stdin string, args ...string) (code i
 	}
 	var out, errs bytes.Buffer
 	args = append([]string{"inject", "--kubeconfig", config, "--service", "square-service", "--cluster-domain", "cluster.local", "-q"}, args...)
-	code = cli.Main(context.Background(), args, cli.Streams{In: strings.NewReader(stdin), Out: &out, Err: &errs})
+	code = cli.Main(w.ctx, args, cli.Streams{In: strings.NewReader(stdin), Out: &out, Err: &errs})
 	return code, out.String(), errs.String()
 }
 
@@ -164,5 +165,21 @@ func TestInjectSocketsOfManifests(t *testing.T) {
 				t.Errorf("%d agents, want %d", n, c.agents)
 			}
 		})
+	}
+}
+
+// TestInjectSocketsInterrupted: the end of a run is no pod that could not be read, and nothing is written.
+func TestInjectSocketsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newSocketWorld(t, nil)
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithCancel(t.Context())
+	w.nodes.Play(func(podtest.Agent) podtest.Play {
+		cancel()
+		return podtest.Play{Waiting: "ContainerCreating"}
+	})
+	code, stdout, stderr := w.inject(t, "", "deploy/client", "--sockets")
+	if code != int(cli.ExitInterrupted) || stdout != "" || !strings.Contains(stderr, "interrupted") {
+		t.Errorf("code %d\n%s\n%s", code, stdout, stderr)
 	}
 }
