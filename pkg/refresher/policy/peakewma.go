@@ -14,12 +14,12 @@ type PeakEWMAConfig struct {
 func DefaultPeakEWMAConfig() PeakEWMAConfig { return PeakEWMAConfig{SlowStart: 10 * time.Second} }
 
 // PeakEWMA returns the policy that draws two endpoints (the power of two choices,
-// M. Mitzenmacher 2001). When their latencies are alike it takes the one with fewer
-// calls in flight, and the first drawn when those are equal, too. Otherwise it
-// takes the one with the smaller latency x (calls in flight + 1), the measure of
-// Finagle and Linkerd. Alike is what differs by less than a factor of 2 after 1 ms
-// was added to both: such a difference says more about schedulers and luck than
-// about endpoints, and would decide every draw between idle ones.
+// M. Mitzenmacher 2001) and takes the one with the smaller latency x (calls in
+// flight + 1), the measure of Finagle and Linkerd. While the larger latency is less
+// than twice the smaller one and 1 ms, they are alike, and calls in flight decide
+// alone, and the draw where those are equal, too: such a difference says more of
+// schedulers and of luck than of endpoints, and would give every draw between idle
+// equals to the same one.
 //
 // The latency is a moving average that climbs with some dozens of slow calls, or
 // with one that is very slow, and comes down within Decay. An endpoint that had
@@ -51,9 +51,9 @@ type peakPicker struct {
 	ramp  ramp
 }
 
-// alike is the factor by which latencies must differ to count. The averages of
-// equal endpoints differ by less than that nearly always, also where one call of
-// a hundred takes 40 times as long as the others.
+// alike is the factor by which latencies must differ to count, after [noise] was
+// added to both. The averages of equal endpoints differ by less nearly always, also
+// where one call of a hundred takes 40 times as long as the others.
 const alike = 2
 
 // indifference is by how much the one drawn second must be better. What is left of
