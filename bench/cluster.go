@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/lab"
 )
 
 // cluster is where the measures with real pods run. It is entered by the first of them.
@@ -48,26 +49,16 @@ func (b *bench) findCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for the lab's status: %w", err)
 	}
-	var s struct {
-		State, Kubeconfig, Bin, ProxyMode string
-		Nodes                             []struct{}
-		Components                        []struct{ Name, Version string }
-	}
-	if err := json.Unmarshal(out, &s); err != nil {
-		return fmt.Errorf("ask for the lab's status: %w", err)
+	s, err := lab.Read(out)
+	if err != nil {
+		return err
 	}
 	if s.State != "up" {
 		c.why = "the lab is not up (make lab-up starts it, -context names another cluster)"
 		return nil
 	}
 	c.lab, c.env, c.kubectl = true, []string{"KUBECONFIG=" + s.Kubeconfig}, filepath.Join(s.Bin, "kubectl")
-	c.title = fmt.Sprintf("the lab, %d nodes on this machine, kube-proxy %s", len(s.Nodes), s.ProxyMode)
-	for _, p := range s.Components {
-		if p.Name == "kubernetes" {
-			c.title += ", Kubernetes " + p.Version
-		}
-	}
-	b.kubectl = c.kubectl
+	c.title, b.kubectl = s.Title(), c.kubectl
 	return nil
 }
 

@@ -10,31 +10,14 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
-
-var errUsage = errors.New("see -help")
+func main() { os.Exit(cli.Main("bench", run)) }
 
 // options mirror the command line.
 type options struct {
@@ -60,17 +43,14 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.keep, "keep", false, "leave the namespace in the cluster")
 	f.BoolVar(&o.list, "list", false, "name the measures and end")
 	f.StringVar(&o.write, "write", "", "also put what was measured into this document (docs/performance.md), each part between its marks")
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage // the flag package has said what is wrong
+	if err := cli.Parse(f, args); err != nil {
+		return o, err
 	}
 	if o.runs < 10 {
-		return o, fmt.Errorf("-runs %d: fewer than 10 say nothing; %w", o.runs, errUsage)
+		return o, fmt.Errorf("-runs %d: fewer than 10 say nothing; %w", o.runs, cli.ErrUsage)
 	}
 	if o.pods < 4 {
-		return o, fmt.Errorf("-pods %d: there is nothing to compare with 3; %w", o.pods, errUsage)
+		return o, fmt.Errorf("-pods %d: there is nothing to compare with 3; %w", o.pods, cli.ErrUsage)
 	}
 	o.only = f.Args()
 	return o, nil

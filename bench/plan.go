@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grpclb/kubectl-grpclb/bench/internal/cli"
 	"github.com/grpclb/kubectl-grpclb/bench/internal/machine"
 	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
 )
@@ -104,7 +105,7 @@ func choose(all []measure, only []string) ([]measure, error) {
 	for _, id := range only {
 		i := slices.IndexFunc(all, func(m measure) bool { return m.id == id })
 		if i < 0 {
-			return nil, fmt.Errorf("there is no measure %q, -list names them; %w", id, errUsage)
+			return nil, fmt.Errorf("there is no measure %q, -list names them; %w", id, cli.ErrUsage)
 		}
 		out = append(out, all[i])
 	}
@@ -184,21 +185,15 @@ func busy() string {
 
 // writeDocument puts the sections that were measured into the document and leaves the others as they are.
 func (b *bench) writeDocument(sections []result.Section) error {
-	old, err := os.ReadFile(b.write)
-	if err != nil {
-		return fmt.Errorf("-write: %w", err)
-	}
-	doc := string(old)
+	var measured []result.Section
 	for _, s := range sections {
 		if s.LeftOut != "" {
 			b.say("%s stays as it is in %s: left out, %s", s.ID, b.write, s.LeftOut)
 			continue
 		}
-		if doc, err = result.Replace(doc, s); err != nil {
-			return fmt.Errorf("-write %s: %w", b.write, err)
-		}
+		measured = append(measured, s)
 	}
-	if err := os.WriteFile(b.write, []byte(doc), 0o644); err != nil {
+	if err := result.Write(b.write, measured...); err != nil {
 		return fmt.Errorf("-write: %w", err)
 	}
 	b.say("wrote %s", b.write)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -21,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/lab"
 )
 
 // cluster is the lab with what this run has in it.
@@ -100,23 +101,14 @@ func (c *cluster) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var s struct {
-		State, Kubeconfig, ProxyMode string
-		Nodes                        []struct{}
-		Components                   []struct{ Name, Version string }
-	}
-	if err := json.Unmarshal(out, &s); err != nil {
-		return fmt.Errorf("read the lab's status: %w", err)
+	s, err := lab.Read(out)
+	if err != nil {
+		return err
 	}
 	if s.State != "up" || len(s.Nodes) < 2 {
 		return fmt.Errorf("the lab is %q with %d nodes: make lab-up starts one that will do", s.State, len(s.Nodes))
 	}
-	c.title = fmt.Sprintf("the lab, %d nodes on this machine, kube-proxy %s", len(s.Nodes), s.ProxyMode)
-	for _, p := range s.Components {
-		if p.Name == "kubernetes" {
-			c.title += ", Kubernetes " + p.Version
-		}
-	}
+	c.title = s.Title()
 	cfg, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("read the lab's kubeconfig: %w", err)

@@ -14,32 +14,15 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		os.Exit(1)
-	}
-}
-
-var errUsage = errors.New("see -help")
+func main() { os.Exit(cli.Main("faults", run)) }
 
 // options mirror the command line.
 type options struct {
@@ -65,18 +48,15 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.keep, "keep", false, "leave the namespace in the cluster")
 	f.StringVar(&o.raw, "raw", "", "also write what the clients reported into this folder, as JSON")
 	f.StringVar(&o.write, "write", "", "also put the table into this document, between its marks")
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage // the flag package has said what is wrong
+	if err := cli.Parse(f, args); err != nil {
+		return o, err
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
-		return o, fmt.Errorf("-run: %w; %w", err, errUsage)
+		return o, fmt.Errorf("-run: %w; %w", err, cli.ErrUsage)
 	}
 	if o.rate < 1 || f.NArg() > 0 {
-		return o, fmt.Errorf("-rate %d %q: %w", o.rate, f.Args(), errUsage)
+		return o, fmt.Errorf("-rate %d %q: %w", o.rate, f.Args(), cli.ErrUsage)
 	}
 	return o, nil
 }

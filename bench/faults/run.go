@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grpclb/kubectl-grpclb/bench/internal/cli"
 	"github.com/grpclb/kubectl-grpclb/bench/internal/machine"
 	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
 )
@@ -32,7 +33,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return nil
 	}
 	if len(chosen) == 0 {
-		return fmt.Errorf("no scenario matches %q, -list names them; %w", o.only, errUsage)
+		return fmt.Errorf("no scenario matches %q, -list names them; %w", o.only, cli.ErrUsage)
 	}
 	c, err := open(ctx, o)
 	if c != nil {
@@ -210,11 +211,7 @@ func (c *cluster) writeDocument(s result.Section) error {
 		return fmt.Errorf("-write: %w", err)
 	}
 	s.Tables[0].Rows = merge(earlier(string(old), s.ID), s.Tables[0].Rows)
-	doc, err := result.Replace(string(old), s)
-	if err != nil {
-		return fmt.Errorf("-write %s: %w", c.write, err)
-	}
-	if err := os.WriteFile(c.write, []byte(doc), 0o644); err != nil {
+	if err := result.Write(c.write, s); err != nil {
 		return fmt.Errorf("-write: %w", err)
 	}
 	c.say("wrote %s", filepath.Base(c.write))

@@ -14,40 +14,26 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
 	"time"
+
+	"github.com/grpclb/kubectl-grpclb/bench/internal/cli"
 )
 
 // podsCommand is the first argument of this program when it is the servers behind the proxies.
 const podsCommand = "pods"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var err error
-	if len(os.Args) == 3 && os.Args[1] == podsCommand {
-		err = servePods(ctx, os.Args[2])
-	} else {
-		err = run(ctx, os.Args[1:])
-	}
-	stop()
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "sidecar:", err)
-		os.Exit(1)
-	}
+	os.Exit(cli.Main("sidecar", func(ctx context.Context, args []string) error {
+		if len(args) == 2 && args[0] == podsCommand {
+			return servePods(ctx, args[1])
+		}
+		return run(ctx, args)
+	}))
 }
-
-var errUsage = errors.New("see -help")
 
 // options mirror the command line.
 type options struct {
@@ -76,21 +62,18 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.list, "list", false, "name the scenarios and end")
 	f.StringVar(&o.write, "write", "", "also put the tables into this document, between their marks")
 	f.StringVar(&o.raw, "raw", "", "also write every run's numbers into this file, as CSV")
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage // the flag package has said what is wrong
+	if err := cli.Parse(f, args); err != nil {
+		return o, err
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
-		return o, fmt.Errorf("-run: %w; %w", err, errUsage)
+		return o, fmt.Errorf("-run: %w; %w", err, cli.ErrUsage)
 	}
 	if o.without, err = regexp.Compile(*without); err != nil {
-		return o, fmt.Errorf("-without: %w; %w", err, errUsage)
+		return o, fmt.Errorf("-without: %w; %w", err, cli.ErrUsage)
 	}
 	if o.rounds < 1 || o.duration <= 0 || o.warm < 0 || f.NArg() > 0 {
-		return o, fmt.Errorf("-rounds %d -duration %s %q: %w", o.rounds, o.duration, f.Args(), errUsage)
+		return o, fmt.Errorf("-rounds %d -duration %s %q: %w", o.rounds, o.duration, f.Args(), cli.ErrUsage)
 	}
 	return o, nil
 }

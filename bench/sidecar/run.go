@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grpclb/kubectl-grpclb/bench/internal/cli"
 	"github.com/grpclb/kubectl-grpclb/bench/internal/machine"
 	"github.com/grpclb/kubectl-grpclb/bench/internal/result"
 	"github.com/grpclb/kubectl-grpclb/bench/sidecar/internal/load"
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	if len(chosen) == 0 {
-		return fmt.Errorf("-run %s: no scenario is called so, -list names them; %w", o.only, errUsage)
+		return fmt.Errorf("-run %s: no scenario is called so, -list names them; %w", o.only, cli.ErrUsage)
 	}
 	if why := onlyHere(); why != "" {
 		fmt.Println("left out:", why)
@@ -105,15 +106,10 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	section.Where = machine.Describe().String()
-	doc, err := os.ReadFile(o.write)
-	if err != nil {
+	if err := result.Write(o.write, section); err != nil {
 		return fmt.Errorf("-write: %w", err)
 	}
-	text, err := result.Replace(string(doc), section)
-	if err != nil {
-		return fmt.Errorf("-write %s: %w", o.write, err)
-	}
-	return os.WriteFile(o.write, []byte(text), 0o644)
+	return nil
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "sidecar: "+format+"\n", args...) }

@@ -3,6 +3,7 @@ package result
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"unicode/utf8"
 )
@@ -130,4 +131,19 @@ func Replace(doc string, s Section) (string, error) {
 		return "", err
 	}
 	return head + begin + text.String() + end + tail, nil
+}
+
+// Write puts sections into the document that is this file, each between its marks. The rest of it stays; on an error all of it does.
+func Write(file string, sections ...Section) error {
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	doc := string(old)
+	for _, s := range sections {
+		if doc, err = Replace(doc, s); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return os.WriteFile(file, []byte(doc), 0o644)
 }

@@ -1,6 +1,8 @@
 package result
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,4 +61,27 @@ func TestReplace(t *testing.T) {
 			t.Errorf("Replace(%q) found a place", bad)
 		}
 	}
+}
+
+func TestWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "doc.md")
+	const doc = "head\n<!-- measured: a -->\n<!-- end: a -->\n<!-- measured: b -->\n<!-- end: b -->\ntail\n"
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := func(text string) {
+		t.Helper()
+		got, err := os.ReadFile(file)
+		if err != nil || string(got) != text {
+			t.Errorf("the document is %q (%v), want %q", got, err, text)
+		}
+	}
+	if err := Write(file, Section{ID: "a", Title: "new"}, Section{ID: "no such mark"}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("a section without marks: %v", err)
+	}
+	want(doc)
+	if err := Write(file, Section{ID: "a", Title: "one"}, Section{ID: "b", Title: "two"}); err != nil {
+		t.Error(err)
+	}
+	want("head\n<!-- measured: a -->\n### One\n<!-- end: a -->\n<!-- measured: b -->\n### Two\n<!-- end: b -->\ntail\n")
 }
