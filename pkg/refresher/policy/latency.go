@@ -138,13 +138,13 @@ func (n *Node) faults(w uint64, t uint32) float32 {
 const noise = 1e6
 
 // load returns what [PeakEWMA] compares: the latency and [noise] in ns, 0 when no
-// latency is known yet, and the factor to multiply it with.
+// latency is known yet, and the factor to multiply it with. w is of latency.
 //
 // While a call is in flight that began after the last sample, the latency falls
 // only from that beginning on. An endpoint that stopped answering would otherwise
 // look better the longer it is silent.
-func (n *Node) load(now Nanos, scale float32) (latency, factor float32) {
-	w, turned, pace := n.latency.Load(), n.turned.Load(), n.pace.Load()
+func (n *Node) load(w uint64, now Nanos, scale float32) (latency, factor float32) {
+	turned, pace := n.turned.Load(), n.pace.Load()
 	t := ticks(now)
 	young, older := max(openOf(n.calls.Load()), 0), int32(0)
 	if turned != inUse(now) {

@@ -61,14 +61,14 @@ func TestFirstCallCountsForNothing(t *testing.T) {
 			t.Errorf("after a call of %v EWMA = %v", c.first, got)
 		}
 		call(n, second, time.Microsecond, Failed)
-		if l, _ := n.load(2*second, 1); l != 0 {
+		if l, _ := n.load(n.latency.Load(), 2*second, 1); l != 0 {
 			t.Errorf("after a call of %v it counts as %v", c.first, time.Duration(l))
 		}
 		call(n, second, c.second, Success)
 		if got := n.Stats().EWMA.Round(time.Millisecond); got != c.want {
 			t.Errorf("after calls of %v and %v EWMA = %v, want %v", c.first, c.second, got, c.want)
 		}
-		if l, _ := n.load(2*second, 1); l < float32(c.want)*0.9+noise {
+		if l, _ := n.load(n.latency.Load(), 2*second, 1); l < float32(c.want)*0.9+noise {
 			t.Errorf("after calls of %v and %v it counts as %v", c.first, c.second, time.Duration(l))
 		}
 	}
@@ -122,7 +122,7 @@ func TestFailuresRaiseOnly(t *testing.T) {
 
 // loadOf is what a pick would compare.
 func loadOf(n *Node, now Nanos) float64 {
-	latency, factor := n.load(now, 1)
+	latency, factor := n.load(n.latency.Load(), now, 1)
 	return float64(max(latency, 1) * factor)
 }
 
@@ -192,7 +192,7 @@ func TestLatencyFallsFromTheBeginning(t *testing.T) {
 		n.Begin(began)
 		for _, age := range []time.Duration{-10 * time.Millisecond, 0, time.Second, 4 * time.Second} {
 			want := math.Exp(-max(age, 0).Seconds()/10)*1e9 + noise
-			if got, _ := n.load(began.Add(age), 1); float64(got) < want*0.98 || float64(got) > want*1.02 {
+			if got, _ := n.load(n.latency.Load(), began.Add(age), 1); float64(got) < want*0.98 || float64(got) > want*1.02 {
 				t.Fatalf("called again after %v, as of %v later: %.4g ns, want %.4g", gap, age, got, want)
 			}
 		}

@@ -67,8 +67,12 @@ func (p *peakPicker) Pick(now Nanos) int {
 	}
 	r := p.draw.bits()
 	i, j := p.draw.two(r)
-	a, fa := p.nodes[i].load(now, p.draw.scaleOf(i))
-	b, fb := p.nodes[j].load(now, p.draw.scaleOf(j))
+	// Of many endpoints neither is in the nearest cache: both are asked for before
+	// one is waited for.
+	x, y := p.nodes[i], p.nodes[j]
+	wx, wy := x.latency.Load(), y.latency.Load()
+	a, fa := x.load(wx, now, p.draw.scaleOf(i))
+	b, fb := y.load(wy, now, p.draw.scaleOf(j))
 	if a == 0 || b == 0 || a < b*alike && b < a*alike {
 		a, b = 1, 1
 	}
