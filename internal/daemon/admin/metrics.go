@@ -103,6 +103,8 @@ func sum(a, b sidecar.Pod) sidecar.Pod {
 	a.Neutral += b.Neutral
 	a.BytesIn += b.BytesIn
 	a.BytesOut += b.BytesOut
+	a.Passthrough += b.Passthrough
+	a.PassthroughBytes += b.PassthroughBytes
 	a.Ejections += b.Ejections
 	codes := map[string]uint64{}
 	for _, m := range []map[string]uint64{a.Codes, b.Codes} {

@@ -69,6 +69,10 @@ func endpointFamilies() []family {
 		}},
 		ofEndpoint("endpoint_received_bytes_total", "counter", "Bytes of messages that came from it.", func(p *sidecar.Pod) float64 { return float64(p.BytesIn) }),
 		ofEndpoint("endpoint_sent_bytes_total", "counter", "Bytes of messages that went to it.", func(p *sidecar.Pod) float64 { return float64(p.BytesOut) }),
+		ofEndpoint("endpoint_passthrough_connections", "gauge", "Connections that are passed through to it now.",
+			func(p *sidecar.Pod) float64 { return float64(p.Passthrough) }),
+		ofEndpoint("endpoint_passthrough_bytes_total", "counter", "Bytes of connections that are passed through to it, both ways.",
+			func(p *sidecar.Pod) float64 { return float64(p.PassthroughBytes) }),
 	}
 }
 

@@ -28,9 +28,10 @@ func busy(s *sidecar.Stats) {
 	s.Pods[1].State, s.Pods[1].Ejections = sidecar.StateEjected, 3
 	s.Pods[1].Failed, s.Pods[1].Erred, s.Pods[1].Codes = 10, 5, map[string]uint64{"OK": 2985, "UNAVAILABLE": 10, "47": 2, "HTTP 404": 3}
 	s.Pods[2].State = sidecar.StateHeld
+	s.Pods[1].Passthrough, s.Pods[1].PassthroughBytes = 1, 500
 	// It was removed before, and its last calls end.
 	again := member("10.0.0.2:6565")
-	again.State, again.Calls, again.InFlight = sidecar.StateDraining, 100, 2
+	again.State, again.Calls, again.InFlight, again.Passthrough, again.PassthroughBytes = sidecar.StateDraining, 100, 2, 1, 12
 	s.Pods = append(s.Pods, again)
 }
 

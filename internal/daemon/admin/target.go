@@ -268,6 +268,9 @@ func (v view) pod(p *sidecar.Pod, id string, members int) {
 	v.end("td")
 	v.cell("In flight", "num third")
 	v.text(count(p.InFlight))
+	if p.Passthrough > 0 {
+		v.el("small", "+ "+count(p.Passthrough)+" passed through", class("codes"), title(size(p.PassthroughBytes)+" of connections that are not HTTP/2"))
+	}
 	v.end("td")
 	v.number("p50", latency(p.P50))
 	v.number("p95", latency(p.P95))

@@ -115,6 +115,7 @@ func (pd *pod) stats(now policy.Nanos) Pod {
 		EWMA: pd.node.Stats().EWMA, P50: recent.quantile(0.5), P95: recent.quantile(0.95), P99: recent.quantile(0.99),
 		Recent: uint64(recent.calls), RecentErrors: uint64(recent.errors), Latency: r.latency.histogram(),
 		BytesIn: r.in, BytesOut: r.out, EjectedUntil: pd.ejectedUntil, Ejections: pd.ejections,
+		Passthrough: len(pd.splices), PassthroughBytes: pd.spliced.Load(),
 	}
 	for _, c := range pd.links {
 		s.InFlight += c.rl.Streams()

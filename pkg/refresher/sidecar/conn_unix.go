@@ -156,3 +156,30 @@ func (in *input) drain(fd uintptr) bool {
 		}
 	}
 }
+
+// awaitBytes waits until something can be read, or there is an end or an error to
+// be read, and leaves it there.
+func awaitBytes(nc net.Conn) error {
+	t, ok := nc.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var b [1]byte
+	var peeked error
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			_, _, peeked = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+			if !errors.Is(peeked, syscall.EINTR) {
+				return !errors.Is(peeked, syscall.EAGAIN)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return peeked // it was told once and would not be again
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
@@ -68,6 +69,7 @@ type pod struct {
 	drainBy     policy.Nanos // when calls on it are ended by force
 	goneAt      policy.Nanos // when the last one ended
 	splices     map[*splice]struct{}
+	spliced     atomic.Uint64 // their bytes, of all times; not guarded
 
 	ejectedUntil time.Time
 	ejectReason  string

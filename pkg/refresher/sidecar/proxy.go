@@ -24,6 +24,8 @@ type Proxy struct {
 	dial dialFunc
 	bind func(ctx context.Context, addrs []netip.AddrPort) ([]net.Listener, error)
 	look func(c *conn) (transport, bool)
+	// countEvery is how long bytes that were spliced may be uncounted.
+	countEvery time.Duration
 
 	ctx        context.Context // of connections that are made; ends with Run
 	goroutines sync.WaitGroup
@@ -101,7 +103,7 @@ func New(o Options) (*Proxy, error) {
 		return nil, fmt.Errorf("sidecar: %w", err)
 	}
 	p := &Proxy{
-		dial: dialTCP, bind: bind, look: (*conn).transport, settings: s, events: newEvents(), looks: newLooks(),
+		dial: dialTCP, bind: bind, look: (*conn).transport, settings: s, events: newEvents(), looks: newLooks(), countEvery: countEvery,
 		stopping: make(chan struct{}), idle: make(chan struct{}), knownSoon: make(chan struct{}),
 		clients: map[*conn]struct{}{}, sniffing: map[net.Conn]bool{}, splices: map[*splice]struct{}{},
 		passthrough: Passthrough{Kinds: map[string]uint64{}},

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
@@ -17,8 +19,10 @@ import (
 const (
 	// spliceTries is how many pods are tried for a connection.
 	spliceTries = 3
-	// spliceStep is how many bytes are moved between two looks at the counter.
+	// spliceStep and countEvery are after how many bytes, and how long, what was moved
+	// is counted. The kernel moves it and tells at the end of a step only.
 	spliceStep = 256 << 10
+	countEvery = time.Second
 	// sayFailedEvery bounds the log where clients try again and again.
 	sayFailedEvery = 10 * time.Second
 )
@@ -28,12 +32,28 @@ type splice struct {
 	client, server net.Conn
 	pod            *pod
 	began          policy.Nanos
+	stopped        atomic.Bool
 }
 
 // stop has the goroutines that copy end.
 func (s *splice) stop() {
+	s.stopped.Store(true)
 	_ = s.client.SetDeadline(longAgo)
 	_ = s.server.SetDeadline(longAgo)
+}
+
+// readUntil bounds reads of one of the connections; the zero time does not.
+func (s *splice) readUntil(nc net.Conn, t time.Time) {
+	_ = nc.SetReadDeadline(t)
+	if s.stopped.Load() {
+		_ = nc.SetReadDeadline(longAgo) // it may have been set before t was
+	}
+}
+
+// count adds bytes that were moved.
+func (p *Proxy) count(s *splice, n int64) {
+	p.spliced.Add(uint64(n))
+	s.pod.spliced.Add(uint64(n))
 }
 
 // serveSpliced moves bytes between a client and a pod until both have said
@@ -42,7 +62,7 @@ func (p *Proxy) serveSpliced(client net.Conn, first []byte, kind string) {
 	s, err := p.beginSplice(client, kind)
 	if err == nil && len(first) > 0 {
 		_, err = s.server.Write(first)
-		p.spliced.Add(uint64(len(first)))
+		p.count(s, int64(len(first)))
 	}
 	if err == nil {
 		done := make(chan struct{})
@@ -60,8 +80,17 @@ func (p *Proxy) serveSpliced(client net.Conn, first []byte, kind string) {
 // end of one direction is handed on and leaves the other one open.
 func (p *Proxy) move(s *splice, to, from net.Conn) {
 	for {
+		s.readUntil(from, time.Now().Add(p.countEvery))
 		n, err := io.CopyN(to, from, spliceStep)
-		p.spliced.Add(uint64(n))
+		p.count(s, n)
+		if errors.Is(err, os.ErrDeadlineExceeded) && !s.stopped.Load() {
+			err = nil
+			if n == 0 {
+				// There is nothing to count, and so no reason to wake up, before more comes.
+				s.readUntil(from, time.Time{})
+				err = awaitBytes(from)
+			}
+		}
 		if err == nil {
 			continue
 		}

@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,6 +143,126 @@ func TestSplice(t *testing.T) {
 	if pt := s.Passthrough; pt.Total != 1 || pt.Kinds[kindOther] != 1 || pt.Bytes != uint64(2*len(text)) || pt.LastPod != pod.String() || pt.Failed != 0 {
 		t.Errorf("%+v", pt)
 	}
+	if one := s.Pods[0]; one.Passthrough != 0 || one.PassthroughBytes != uint64(2*len(text)) {
+		t.Errorf("%+v", one)
+	}
+}
+
+// TestSpliceIsCounted: bytes are counted while the connection is open, also after a
+// pause in which nothing wakes up, and at the end.
+func TestSpliceIsCounted(t *testing.T) {
+	client, near := tcpPair(t)
+	far, server := tcpPair(t)
+	p := &Proxy{countEvery: 20 * time.Millisecond}
+	s := &splice{client: near, server: far, pod: &pod{}}
+	var wg sync.WaitGroup
+	wg.Go(func() { p.move(s, s.server, s.client) })
+	wg.Go(func() { p.move(s, s.client, s.server) })
+	total := uint64(0)
+	pass := func(from, to net.Conn, text string) {
+		t.Helper()
+		if _, err := io.WriteString(from, text); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(to, make([]byte, len(text))); err != nil {
+			t.Fatal(err)
+		}
+		total += uint64(len(text))
+	}
+	for range 3 {
+		pass(client, server, "hello, pod")
+		pass(server, client, "hello")
+		eventually(t, "bytes are counted", func() bool { return p.spliced.Load() == total && s.pod.spliced.Load() == total })
+		eventually(t, "both directions wait for more", func() bool { return waiting("awaitBytes") == 2 })
+	}
+	// Half of it ends, then the rest by force.
+	_ = client.CloseWrite()
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	pass(server, client, "and so on")
+	s.stop()
+	wg.Wait()
+	if n := p.spliced.Load(); n != total {
+		t.Errorf("%d bytes, want %d", n, total)
+	}
+}
+
+// TestSpliceStops: the end comes through whatever a direction is about to wait for.
+func TestSpliceStops(t *testing.T) {
+	p := &Proxy{countEvery: time.Nanosecond}
+	for range 200 {
+		_, near := tcpPair(t)
+		far, _ := tcpPair(t)
+		s := &splice{client: near, server: far, pod: &pod{}}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.move(s, s.server, s.client)
+		}()
+		s.stop()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Fatal("it goes on")
+		}
+	}
+}
+
+// TestAwaitBytes: what is waited for is still there, an error included.
+func TestAwaitBytes(t *testing.T) {
+	a, b := tcpPair(t)
+	_ = a.SetReadDeadline(longAgo)
+	if err := awaitBytes(a); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	_ = a.SetReadDeadline(time.Time{})
+	_, _ = b.Write([]byte("x"))
+	if err := awaitBytes(a); err != nil {
+		t.Error(err)
+	}
+	if n, err := a.Read(make([]byte, 2)); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	_ = b.CloseWrite()
+	if err := awaitBytes(a); err != nil {
+		t.Error(err)
+	}
+	a, b = tcpPair(t)
+	_ = b.SetLinger(0)
+	_ = b.Close()
+	if err := awaitBytes(a); !errors.Is(err, syscall.ECONNRESET) {
+		t.Error(err)
+	}
+}
+
+// tcpPair are the two ends of a connection.
+func tcpPair(t *testing.T) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = near.Close()
+		_ = far.Close()
+	})
+	return near.(*net.TCPConn), far.(*net.TCPConn)
+}
+
+// waiting is how many goroutines are in a function.
+func waiting(function string) int {
+	b := make([]byte, 1<<20)
+	return strings.Count(string(b[:runtime.Stack(b, true)]), "sidecar."+function+"(")
 }
 
 // TestSpliceTLS: a TLS server answers through the proxy as it does without.
@@ -163,6 +286,9 @@ func TestSpliceTLS(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	pods := p.Stats().Pods
+	if pods[0].Passthrough != 1 {
+		t.Errorf("%+v", pods[0])
+	}
 	if pods[0].State != StateUnreachable || !strings.Contains(pods[0].StateReason, "TLS") {
 		t.Errorf("%+v", pods[0])
 	}

@@ -62,7 +62,7 @@ type Stats struct {
 // Passthrough is about connections that are not HTTP/2.
 type Passthrough struct {
 	// Open are open now, Total began ever, Failed of them found no pod. Bytes went
-	// through, both ways.
+	// through, both ways; they are counted after a second, or 256 KiB, at the latest.
 	Open   int    `json:"open"`
 	Total  uint64 `json:"total"`
 	Failed uint64 `json:"failed"`
@@ -111,7 +111,7 @@ type Pod struct {
 	State       string    `json:"state"`
 	StateReason string    `json:"stateReason"`
 	Since       time.Time `json:"since"`
-	// Connections are ready ones, InFlight the calls on it now.
+	// Connections are those that can take calls, InFlight the calls on it now.
 	Connections int `json:"connections"`
 	InFlight    int `json:"inFlight"`
 	// Calls are those that ended, the others count them by policy.Outcome, Codes by
@@ -142,6 +142,10 @@ type Pod struct {
 	// BytesIn came from it, BytesOut went to it: messages, without headers.
 	BytesIn  uint64 `json:"bytesIn"`
 	BytesOut uint64 `json:"bytesOut"`
+	// Passthrough are the connections to it that are not HTTP/2 and are open now,
+	// PassthroughBytes what went through such ones, both ways.
+	Passthrough      int    `json:"passthrough"`
+	PassthroughBytes uint64 `json:"passthroughBytes"`
 	// EjectedUntil is when its ejection ends, zero when it is not ejected.
 	EjectedUntil time.Time `json:"ejectedUntil"`
 	// Ejections is how often it was ejected.
