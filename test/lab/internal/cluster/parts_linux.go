@@ -35,9 +35,9 @@ func part(c *state.Cluster, nodes []topology.Node, name string) (proc.ID, error)
 	case !isKubelet:
 		return proc.ID{}, fmt.Errorf("no part is called %q: they are %s", name, Parts)
 	}
-	n, ok := topology.Find(nodes, nodeName)
-	if !ok {
-		return proc.ID{}, fmt.Errorf("no node is called %q: they are n1 to n%d", nodeName, len(nodes))
+	n, err := nodeNamed(nodes, nodeName)
+	if err != nil {
+		return proc.ID{}, err
 	}
 	init := c.Processes[n.Name]
 	if !init.Alive() {

@@ -172,6 +172,15 @@ func (l *Lab) running() (*state.Cluster, []topology.Node, error) {
 	return c, nodes, err
 }
 
+// nodeNamed is the node that somebody asked for.
+func nodeNamed(nodes []topology.Node, name string) (topology.Node, error) {
+	n, ok := topology.Find(nodes, name)
+	if !ok {
+		return n, fmt.Errorf("no node is called %q: they are n1 to n%d", name, len(nodes))
+	}
+	return n, nil
+}
+
 // LoadImages puts image archives (OCI or Docker format) into every node.
 func (l *Lab) LoadImages(ctx context.Context, archives []string) error {
 	if err := preflight.Root(); err != nil {
@@ -246,9 +255,9 @@ func (l *Lab) Fault(ctx context.Context, fault, nodeName string) error {
 	if err != nil {
 		return err
 	}
-	n, ok := topology.Find(nodes, nodeName)
-	if !ok {
-		return fmt.Errorf("no node is called %q: they are n1 to n%d", nodeName, len(nodes))
+	n, err := nodeNamed(nodes, nodeName)
+	if err != nil {
+		return err
 	}
 	step := l.Log.Begin(fault + " " + n.Name)
 	switch fault {
