@@ -49,6 +49,8 @@ type pool struct {
 	target  settings.Target
 	options sidecar.Options
 	proxy   proxy
+	// running are the limits that proxy was made with.
+	running settings.Limits
 	// trouble is why it does not run now, and is tried again.
 	trouble string
 	// late is true from a reload that added it until it was ready once: until then
@@ -142,6 +144,9 @@ func (p *pool) configure(t settings.Target, o sidecar.Options) (changed bool) {
 			p.log.Error("a target keeps its former settings", "error", err)
 			return false
 		}
+		if waiting := settings.AtStart(p.running, o.Limits); waiting != nil {
+			p.log.Warn("some limits are read at the start alone: their change waits for the next one", "limits", waiting)
+		}
 	}
 	p.target, p.options = t, o
 	return true
@@ -195,7 +200,7 @@ func (p *pools) once(ctx context.Context, f *pool) error {
 	f.mu.Lock()
 	made, err := p.make(f.options)
 	if err == nil {
-		f.proxy, f.trouble = made, ""
+		f.proxy, f.running, f.trouble = made, f.options.Limits, ""
 	}
 	f.mu.Unlock()
 	if err != nil {

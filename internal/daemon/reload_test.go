@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -213,6 +214,29 @@ func TestReloadOfWhatNeedsAStart(t *testing.T) {
 	b.saw("run a.b:1 127.0.0.10:1")
 	b.write("log: {level: debug, format: json}\n" + config("1 a.b:1"))
 	b.changed()
-	b.logged("read at the start alone")
+	b.logged("admin and log.format are read at the start alone")
+	b.stop(ExitOK)
+}
+
+// TestReloadOfLimits: those that hold at once are put in force, the log names the
+// others, until they are what they were.
+func TestReloadOfLimits(t *testing.T) {
+	b := start(t, config("1 a.b:1"))
+	b.saw("run a.b:1 127.0.0.10:1")
+	said := func() int { return strings.Count(b.log.String(), "some limits are read at the start alone") }
+	for i, step := range []struct {
+		limits string
+		said   int
+	}{
+		{"{maxClients: 5}", 0}, {"{maxClients: 5, maxWait: 1s, streamWindow: 70000}", 1}, {"{maxClients: 6, maxWait: 30s}", 1},
+	} {
+		b.write(config("1 a.b:1 limits: " + step.limits))
+		b.changed()
+		b.logged(fmt.Sprintf("generation=%d added=0 removed=0 changed=1", i+2))
+		if n := said(); n != step.said {
+			t.Errorf("%s: said %d times, want %d\n%s", step.limits, n, step.said, b.log)
+		}
+	}
+	b.logged(`limits="[maxWait streamWindow]"`)
 	b.stop(ExitOK)
 }

@@ -75,6 +75,26 @@ var limitNumbers = []limitNumber{
 		func(l *Limits) *int { return &l.Relay.MaxBuffered }, 1 << 16, 1 << 40, "at once"},
 }
 
+// AtStart names the limits in which wanted differs from those that a target runs
+// with, and which hold from its next start on: the windows and bounds that its
+// connections were told or are measured by. All others hold at once.
+func AtStart(running, wanted Limits) []string {
+	mixed := running
+	mixed.Relay = wanted.Relay
+	var out []string
+	for _, f := range limitTimes {
+		if *f.of(&mixed) != *f.of(&running) {
+			out = append(out, f.name)
+		}
+	}
+	for _, f := range limitNumbers {
+		if *f.of(&mixed) != *f.of(&running) {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}
+
 // limitsNode is made of those tables. What contradicts each other is found at the
 // end of the object.
 func limitsNode() *node {

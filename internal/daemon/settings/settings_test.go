@@ -322,3 +322,32 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestAtStart: the guide names the limits that a reload does not change.
+func TestAtStart(t *testing.T) {
+	running, wanted := DefaultLimits(), DefaultLimits()
+	if got := AtStart(running, wanted); got != nil {
+		t.Errorf("%q differ", got)
+	}
+	for _, f := range limitTimes {
+		*f.of(&wanted)++
+	}
+	for _, f := range limitNumbers {
+		*f.of(&wanted)++
+	}
+	names := AtStart(running, wanted)
+	if want := []string{"maxWait", "maxWaiting", "maxHeaderList", "streamWindow", "connWindow", "maxBuffered"}; !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+	guide, err := os.ReadFile("../../../docs/sidecar.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(guide), "### When the file changes")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, name := range names {
+		if !strings.Contains(section, "`"+name+"`") {
+			t.Errorf("docs/sidecar.md does not say that %s waits for the next start", name)
+		}
+	}
+}

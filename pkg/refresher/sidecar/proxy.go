@@ -307,9 +307,10 @@ func (p *Proxy) shutDown(cancel func()) {
 	p.goroutines.Wait()
 }
 
-// Configure changes policy, limits and logger, and drops no connection. Name,
-// Listen and Target must be the same, and so must be Opener and Limits.Relay, which
-// are not looked at. An error changes nothing.
+// Configure changes name, policy, limits, logger and events, and drops no connection.
+// Listen and Target must be the same. Opener and Limits.Relay stay as they were,
+// whatever o says: connections and calls exist that were told them. An error
+// changes nothing.
 func (p *Proxy) Configure(o Options) error {
 	s, err := o.check()
 	if err != nil {
