@@ -81,6 +81,22 @@ type Budgets struct {
 	Others Rate
 }
 
+// maxStreams is also how many calls may be cancelled at once: a client that gives up
+// all it has does nothing wrong, and can have no more.
+//
+// resetsPerSecond is four times what a client of 10,000 calls a second cancels when
+// it gives up one in twenty, which leaves room for hedging; and what a hostile
+// one gains by staying below it is less than a tenth of a core. Others count what a
+// server's clients do, who are browsers mostly: nghttp2 takes 33 a second
+// and 1000 at once, Envoy closes when most of 500 requests were given up within a
+// second. A client of ours can be a whole application. grpc-go, x/net/http2 and
+// HAProxy have no rate: they bound what runs at a time, given up or not, as
+// MaxStreams does here.
+const (
+	maxStreams      = 10_000
+	resetsPerSecond = 2000
+)
+
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
@@ -89,7 +105,7 @@ func DefaultConfig() Config {
 		MaxHeaderList:    64 << 10,
 		MaxHeaderBlock:   512 << 10,
 		MaxContinuations: 64,
-		MaxStreams:       10_000,
+		MaxStreams:       maxStreams,
 		MaxWaiting:       1000,
 		MaxWait:          30 * time.Second,
 		MaxOut:           256 << 10,
@@ -101,7 +117,7 @@ func DefaultConfig() Config {
 		HandshakeTimeout: 10 * time.Second,
 		GoAwayGrace:      time.Second,
 		Budgets: Budgets{
-			Resets:   Rate{PerSecond: 10_000, Burst: 10_000},
+			Resets:   Rate{PerSecond: resetsPerSecond, Burst: maxStreams},
 			Pings:    Rate{PerSecond: 10_000, Burst: 10_000},
 			Settings: Rate{PerSecond: 50, Burst: 100},
 			Empty:    Rate{PerSecond: 1000, Burst: 1000},
