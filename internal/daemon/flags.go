@@ -283,7 +283,7 @@ func readFile(name string) ([]byte, error) {
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, settings.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, err // which names the file
 	}
 	return data, nil
 }

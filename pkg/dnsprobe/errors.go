@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"syscall"
 )
 
@@ -141,8 +142,15 @@ type refused struct{ error }
 
 func (r refused) Unwrap() []error { return []error{ErrConnRefused, r.error} }
 
-// ioError classes an I/O error that no timer of ours caused.
+// ioError classes an I/O error that no timer of ours caused. Our own port is left out of it: it says nothing, and would make
+// the same failure read differently each time.
 func ioError(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Source != nil {
+		whole := *op
+		whole.Source = nil
+		err = &whole
+	}
 	var timeout interface{ Timeout() bool }
 	switch {
 	case KindOf(err) != KindOther:

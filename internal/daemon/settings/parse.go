@@ -94,7 +94,7 @@ func (r *reader) problem(p place, text string) Problem {
 
 func (r *reader) document(data []byte) {
 	if len(data) > MaxSize {
-		r.complain(place{}, "it has %d bytes; more than %d, what a ConfigMap holds, are not read", len(data), MaxSize)
+		r.complain(place{}, "it has more than %d bytes, which is what a ConfigMap holds", MaxSize)
 		return
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))

@@ -190,7 +190,8 @@ func (o Options) containerOf(ls []listener) object {
 		field{"args", args},
 		field{"env", env},
 		field{"ports", []any{object{{"name", "grpclb-admin"}, {"containerPort", admin}, {"protocol", "TCP"}}}},
-		// The sidecar believes in an empty Service after a minute: the limit leaves it that time, and a client whose servers are down starts.
+		// The sidecar is ready at the latest when it has believed for ten seconds that there is no pod, or tried them all: a client whose servers
+		// are down starts. Only where no DNS server answers does it wait, and the kubelet begin again.
 		field{"startupProbe", probe("/readyz", 1, 120)},
 		field{"readinessProbe", probe("/readyz", 10, 3)},
 		field{"livenessProbe", probe("/healthz", 10, 3)})
