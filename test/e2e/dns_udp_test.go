@@ -3,10 +3,8 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,34 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/dnsprobe"
-	"github.com/grpclb/kubectl-grpclb/test/e2e/testbed"
 )
-
-const witnessImage = "grpclb.dev/e2e-dnsask:dev"
-
-// buildWitness makes the image of dnsask and gets it onto the nodes.
-func (s *space) buildWitness() {
-	s.Helper()
-	dir := s.TempDir()
-	binary, archive := filepath.Join(dir, "dnsask"), filepath.Join(dir, "dnsask.tar")
-	loads := s.bed.LoadCommands(archive)
-	if len(loads) == 0 {
-		s.Skip("this needs an image of its own on the nodes, and nothing here can load one")
-	}
-	build := s.bed.Command(s.ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./test/e2e/dnsask")
-	build.Env = append(build.Env, "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		s.Fatalf("build dnsask: %v\n%s", err, out)
-	}
-	commands := append([][]string{
-		testbed.LabCommand("image", "--name", witnessImage, "--user", "65532:65532", "--entrypoint", "/dnsask", "-o", archive, binary+"=/dnsask"),
-	}, loads...)
-	for _, argv := range commands {
-		if err := s.do(s.ctx, argv); err != nil {
-			s.Fatal(err)
-		}
-	}
-}
 
 // TestPredictedTruncation holds what pkg/dnsprobe predicts for UDP against
 // what the cluster's DNS really answers over UDP inside of the cluster. How
@@ -55,7 +26,7 @@ func TestPredictedTruncation(t *testing.T) {
 		s.apply(append(manyEndpoints(name, addresses), service(name, headless, noSelector))...)
 		s.endpoints(name, addresses)
 	}
-	s.buildWitness()
+	s.loadProgram("dnsask")
 	dns, err := s.client.CoreV1().Services(metav1.NamespaceSystem).Get(s.ctx, "kube-dns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -114,44 +85,16 @@ type sized struct {
 func (s *space) witness(args []string, records int) []sized {
 	s.Helper()
 	var out []sized
-	n := 0
+	tries := 0
 	s.eventually("DNS to know all records", 2*time.Minute, func() (bool, string) {
-		n++
-		out = nil
-		text := s.runPod(fmt.Sprintf("dnsask-%s-%d", strings.ToLower(args[1]), n), args)
-		complete := true
-		lines := bufio.NewScanner(strings.NewReader(text))
-		for lines.Scan() {
-			var l sized
-			if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-				return false, text
-			}
-			complete = complete && l.Records == records
-			out = append(out, l)
-		}
-		return complete && len(out) == len(args)-2, text
+		tries++
+		name := fmt.Sprintf("dnsask-%s-%d", strings.ToLower(args[1]), tries)
+		s.until(programPod(name, "dnsask", args), corev1.PodSucceeded, corev1.PodFailed)
+		text := s.kubectl("logs", name)
+		var err error
+		out, err = printed[sized](text)
+		incomplete := slices.ContainsFunc(out, func(l sized) bool { return l.Records != records })
+		return err == nil && !incomplete && len(out) == len(args)-2, text
 	})
 	return out
-}
-
-// runPod runs the witness once and returns what it printed.
-func (s *space) runPod(name string, args []string) string {
-	s.Helper()
-	pod := &corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever,
-			Containers:    []corev1.Container{{Name: "dnsask", Image: witnessImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args}},
-		},
-	}
-	s.apply(pod)
-	s.eventually("the end of "+name, startTime, func() (bool, string) {
-		p, err := s.client.CoreV1().Pods(s.ns).Get(s.ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return false, err.Error()
-		}
-		return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed, string(p.Status.Phase)
-	})
-	return s.kubectl("logs", name)
 }

@@ -3,10 +3,7 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,19 +13,10 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"github.com/grpclb/kubectl-grpclb/test/e2e/testbed"
 )
 
-const watchImage = "grpclb.dev/e2e-dnswatch:dev"
-
-// told is what dnswatch prints: see its Line.
-type told struct {
-	Target, Reason, Error, VIP, Twin, Warning string
-	Set                                       []string
-	Bytes                                     int
-	Verified                                  bool
-}
+// dnsWatch is the pod of TestDNSSource.
+const dnsWatch = "dnswatch"
 
 // TestDNSSource runs the refresher's DNS source in a pod, against the cluster's
 // CoreDNS: what it finds is what the slices say.
@@ -92,21 +80,21 @@ func TestDNSSource(t *testing.T) {
 	for _, c := range cases {
 		targets = append(targets, c.target)
 	}
-	s.buildWatch()
-	s.startWatch("dnswatch", targets)
+	s.loadProgram("endpointwatch")
+	s.startEndpointWatch(dnsWatch, "", append([]string{"dns"}, targets...)...)
 
 	// Every target has told a verified Set, and the one with the twin what it is.
-	var lines []told
+	var lines []seen
 	s.eventually("a verified Set of each target", time.Minute, func() (bool, string) {
-		lines = s.watched("dnswatch")
+		lines = s.seen(dnsWatch)
 		missing := slices.DeleteFunc(slices.Clone(targets), func(target string) bool {
-			return slices.ContainsFunc(lines, func(l told) bool { return l.Target == target && l.Verified })
+			return slices.ContainsFunc(lines, func(l seen) bool { return l.Target == target && l.Verified })
 		})
 		return len(missing) == 0, fmt.Sprintf("none of %v yet; %+v", missing, lines)
 	})
 	for _, c := range cases {
 		t.Run(c.target, func(t *testing.T) {
-			var sets, virtual, warnings, errs []told
+			var sets, virtual, warnings, errs []seen
 			for _, l := range lines {
 				switch {
 				case l.Target != c.target:
@@ -159,12 +147,8 @@ func TestDNSSource(t *testing.T) {
 func (s *space) awaitSet(target, want string) {
 	s.Helper()
 	s.eventually(target+" to be "+want, time.Minute, func() (bool, string) {
-		last := ""
-		for _, l := range s.watched("dnswatch") {
-			if l.Target == target && (l.Set != nil || l.Reason != "") {
-				last = l.Reason + strings.Join(l.Set, " ")
-			}
-		}
+		l := s.lastSeen(dnsWatch, target)
+		last := l.Reason + strings.Join(l.Set, " ")
 		return last == want, last
 	})
 }
@@ -189,64 +173,4 @@ func alsoOn(name string, number int32) func(*discoveryv1.EndpointSlice) {
 		}
 		s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: &name, Port: &number, Protocol: &tcp})
 	}
-}
-
-// buildWatch makes the image of dnswatch and gets it onto the nodes.
-func (s *space) buildWatch() {
-	s.Helper()
-	dir := s.TempDir()
-	binary, archive := filepath.Join(dir, "dnswatch"), filepath.Join(dir, "dnswatch.tar")
-	loads := s.bed.LoadCommands(archive)
-	if len(loads) == 0 {
-		s.Skip("this needs an image of its own on the nodes, and nothing here can load one")
-	}
-	build := s.bed.Command(s.ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./test/e2e/dnswatch")
-	build.Env = append(build.Env, "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		s.Fatalf("build dnswatch: %v\n%s", err, out)
-	}
-	commands := append([][]string{
-		testbed.LabCommand("image", "--name", watchImage, "--user", "65532:65532", "--entrypoint", "/dnswatch", "-o", archive, binary+"=/dnswatch"),
-	}, loads...)
-	for _, argv := range commands {
-		if err := s.do(s.ctx, argv); err != nil {
-			s.Fatal(err)
-		}
-	}
-}
-
-func (s *space) startWatch(name string, targets []string) {
-	s.Helper()
-	soon := int64(1)
-	s.apply(&corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: &soon,
-			Containers: []corev1.Container{{Name: "dnswatch", Image: watchImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: targets}},
-		},
-	})
-	s.eventually("pod "+name, startTime, func() (bool, string) {
-		p, err := s.client.CoreV1().Pods(s.ns).Get(s.ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return false, err.Error()
-		}
-		return p.Status.Phase == corev1.PodRunning, string(p.Status.Phase)
-	})
-}
-
-// watched reads what dnswatch has printed so far.
-func (s *space) watched(name string) []told {
-	s.Helper()
-	var out []told
-	lines := bufio.NewScanner(strings.NewReader(s.kubectl("logs", name)))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var l told
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			s.Fatalf("line %q: %v", lines.Text(), err)
-		}
-		out = append(out, l)
-	}
-	return out
 }

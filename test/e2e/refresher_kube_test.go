@@ -3,11 +3,8 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,19 +13,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/grpclb/kubectl-grpclb/test/e2e/testbed"
 )
-
-const endpointWatchImage = "grpclb.dev/e2e-endpointwatch:dev"
 
 // seen is what endpointwatch prints: see its Line.
 type seen struct {
-	At, Changed                                         time.Time
-	Target, Source, Reason, Error, Switch, Why, Warning string
-	Set                                                 []string
-	Authoritative                                       bool
-	RSS                                                 int
+	At, Changed                                                    time.Time
+	Target, Source, Reason, Error, Switch, Why, VIP, Twin, Warning string
+	Set                                                            []string
+	Verified, Authoritative                                        bool
+	Bytes, RSS                                                     int
 }
 
 // watchRole is the Role that package kube's documentation asks for, bound to a
@@ -53,7 +46,7 @@ subjects:
 // with and without the right to do so.
 func TestKubeSource(t *testing.T) {
 	s := newSpace(t)
-	s.buildEndpointWatch()
+	s.loadProgram("endpointwatch")
 	s.apply(account("watcher"), account("outsider"), watchRole("watcher"), server("backend", replicas(3)), service("backend"),
 		service("mapped", noSelector, ports("grpc", 80)), slice("mapped", 0, endpoint("198.18.9.1"), endpoint("198.18.9.2")),
 		service("alias", func(s *corev1.Service) {
@@ -201,7 +194,7 @@ func (s *space) readyTimes(app string) func() map[string]time.Time {
 // Nobody loses a pod by that.
 func TestAutoSource(t *testing.T) {
 	s := newBreakable(t)
-	s.buildEndpointWatch()
+	s.loadProgram("endpointwatch")
 	s.apply(account("watcher"), account("outsider"), watchRole("watcher"), server("backend", replicas(3)), service("backend", headless))
 	s.rollout("backend")
 	s.settled()
@@ -268,62 +261,21 @@ func account(name string) *corev1.ServiceAccount {
 	return &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
 
-// buildEndpointWatch makes the image of endpointwatch and gets it onto the nodes.
-func (s *space) buildEndpointWatch() {
-	s.Helper()
-	dir := s.TempDir()
-	binary, archive := filepath.Join(dir, "endpointwatch"), filepath.Join(dir, "endpointwatch.tar")
-	loads := s.bed.LoadCommands(archive)
-	if len(loads) == 0 {
-		s.Skip("this needs an image of its own on the nodes, and nothing here can load one")
-	}
-	build := s.bed.Command(s.ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./test/e2e/endpointwatch")
-	build.Env = append(build.Env, "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		s.Fatalf("build endpointwatch: %v\n%s", err, out)
-	}
-	commands := append([][]string{
-		testbed.LabCommand("image", "--name", endpointWatchImage, "--user", "65532:65532", "--entrypoint", "/endpointwatch", "-o", archive, binary+"=/endpointwatch"),
-	}, loads...)
-	for _, argv := range commands {
-		if err := s.do(s.ctx, argv); err != nil {
-			s.Fatal(err)
-		}
-	}
-}
-
+// startEndpointWatch runs endpointwatch as a ServiceAccount, "" for the one that
+// every namespace has.
 func (s *space) startEndpointWatch(name, account string, args ...string) {
 	s.Helper()
-	soon := int64(1)
-	s.apply(&corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: &soon, ServiceAccountName: account,
-			Containers: []corev1.Container{{Name: "endpointwatch", Image: endpointWatchImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args}},
-		},
-	})
-	s.eventually("pod "+name, startTime, func() (bool, string) {
-		p, err := s.client.CoreV1().Pods(s.ns).Get(s.ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return false, err.Error()
-		}
-		return p.Status.Phase == corev1.PodRunning, string(p.Status.Phase)
-	})
+	pod := programPod(name, "endpointwatch", args)
+	pod.Spec.ServiceAccountName = account
+	s.until(pod, corev1.PodRunning)
 }
 
-// seen reads what endpointwatch has printed so far.
+// seen is what endpointwatch has printed so far.
 func (s *space) seen(pod string) []seen {
 	s.Helper()
-	var out []seen
-	lines := bufio.NewScanner(strings.NewReader(s.kubectl("logs", pod)))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var l seen
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			s.Fatalf("line %q: %v", lines.Text(), err)
-		}
-		out = append(out, l)
+	out, err := printed[seen](s.kubectl("logs", pod))
+	if err != nil {
+		s.Fatal(err)
 	}
 	return out
 }

@@ -1,9 +1,11 @@
-// Command endpointwatch runs one of the refresher's sources that know Kubernetes
-// for some targets inside a pod, with the pod's own rights, and prints what it
-// tells as JSON, one line each.
+// Command endpointwatch runs one of the refresher's sources for some targets
+// inside a pod, with the pod's own rights and resolv.conf, and prints what it
+// tells as JSON, one line each: Sets that differ from the one before, errors,
+// events.
 //
-//	endpointwatch kube|auto TARGET...
+//	endpointwatch dns|kube|auto TARGET...
 //
+// Of DNS it asks for one verified Set each; a target may be SERVER/NAME:PORT.
 // It is the end-to-end tests' witness and judges nothing. It ends with SIGTERM.
 package main
 
@@ -34,15 +36,19 @@ type Line struct {
 	Set           []string  `json:"set,omitempty"`
 	Source        string    `json:"source,omitempty"`
 	Reason        string    `json:"reason,omitempty"`
+	Bytes         int       `json:"bytes,omitempty"`
+	Verified      bool      `json:"verified,omitempty"`
 	Authoritative bool      `json:"authoritative,omitempty"`
 	Changed       time.Time `json:"changed,omitzero"`
 	RSS           int       `json:"rss,omitempty"`
 	// Error is what Fail was told.
 	Error string `json:"error,omitempty"`
-	// Switch is FROM>TO of a SourceSwitched, Why its reason, Warning a Warning's
-	// text.
+	// Switch is FROM>TO of a SourceSwitched, Why its reason, VIP and Twin are
+	// those of a ClusterIPTarget, Warning is a Warning's text.
 	Switch  string `json:"switch,omitempty"`
 	Why     string `json:"why,omitempty"`
+	VIP     string `json:"vip,omitempty"`
+	Twin    string `json:"twin,omitempty"`
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -58,16 +64,20 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) < 2 {
-		return fmt.Errorf("usage: endpointwatch kube|auto TARGET")
+		return fmt.Errorf("usage: endpointwatch dns|kube|auto TARGET")
 	}
-	opener := kube.New()
-	if args[0] == "auto" {
-		opener = auto.New(auto.WithDNS(dns.WithInterval(time.Second)))
+	opener, err := source(args[0])
+	if err != nil {
+		return err
 	}
 	p := &printer{to: json.NewEncoder(out)}
 	var running sync.WaitGroup
 	for _, text := range args[1:] {
-		target, err := endpoint.ParseTarget("", text, "")
+		server, name, found := strings.Cut(text, "/")
+		if !found {
+			server, name = "", text
+		}
+		target, err := endpoint.ParseTarget(server, name, "")
 		if err != nil {
 			return err
 		}
@@ -76,14 +86,31 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			p.print(Line{Target: text, Error: "Open: " + err.Error()})
 			continue
 		}
+		to := &sink{printer: p, target: text}
+		if args[0] == "dns" {
+			to.verify = s.(endpoint.Asker)
+		}
 		running.Go(func() {
-			if err := s.Run(ctx, &sink{printer: p, target: text}); err != nil {
+			if err := s.Run(ctx, to); err != nil {
 				p.print(Line{Target: text, Error: "Run: " + err.Error()})
 			}
 		})
 	}
 	running.Wait()
 	return nil
+}
+
+func source(name string) (endpoint.Opener, error) {
+	pace := dns.WithInterval(time.Second)
+	switch name {
+	case "dns":
+		return dns.New(pace), nil
+	case "kube":
+		return kube.New(), nil
+	case "auto":
+		return auto.New(auto.WithDNS(pace)), nil
+	}
+	return nil, fmt.Errorf("no source is called %q", name)
 }
 
 type printer struct {
@@ -102,11 +129,15 @@ func (p *printer) print(l Line) {
 type sink struct {
 	*printer
 	target string
+	verify endpoint.Asker // asked for a verified Set after the first one; may be nil
 	last   string
 }
 
 func (s *sink) Update(set endpoint.Set) {
-	l := Line{Target: s.target, Source: set.Source, Reason: set.Reason, Authoritative: set.Authoritative, Changed: set.Changed, RSS: rss()}
+	l := Line{
+		Target: s.target, Source: set.Source, Reason: set.Reason, Bytes: set.Bytes, Verified: set.Verified,
+		Authoritative: set.Authoritative, Changed: set.Changed, RSS: rss(),
+	}
 	for _, e := range set.Endpoints {
 		mark := ""
 		if !e.Ready {
@@ -114,8 +145,12 @@ func (s *sink) Update(set endpoint.Set) {
 		}
 		l.Set = append(l.Set, e.String()+mark)
 	}
+	if s.verify != nil {
+		s.verify.Ask(endpoint.Question{Verify: true})
+		s.verify = nil
+	}
 	same := set.Source + set.Reason + strings.Join(l.Set, ",")
-	if same != s.last {
+	if set.Verified || same != s.last {
 		s.print(l)
 	}
 	s.last = same
@@ -127,6 +162,8 @@ func (s *sink) Note(e endpoint.Event) {
 	switch e := e.(type) {
 	case endpoint.SourceSwitched:
 		s.print(Line{Target: s.target, Switch: e.From + ">" + e.To, Why: e.Reason})
+	case endpoint.ClusterIPTarget:
+		s.print(Line{Target: s.target, VIP: e.VIP.String(), Twin: e.Twin})
 	case endpoint.Warning:
 		s.print(Line{Target: s.target, Warning: e.Text})
 	}
