@@ -144,19 +144,9 @@ func (a *app) canAsk() bool {
 // agreed asks a question; only y or yes agrees.
 func (a *app) agreed(ctx context.Context, question string) (bool, error) {
 	fmt.Fprint(a.Err, quote.Visible(question)+" [y/N] ")
-	answer := make(chan string, 1)
-	// A read from a terminal takes no context: an interrupt ends the process, and with it this goroutine.
-	go func() {
-		line, _ := bufio.NewReader(a.In).ReadString('\n')
-		answer <- line
-	}()
-	select {
-	case line := <-answer:
-		word := strings.ToLower(strings.TrimSpace(line))
-		return word == "y" || word == "yes", nil
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
+	line, _ := bufio.NewReader(a.stdin).ReadString('\n') // what came before the end of the input is the answer
+	word := strings.ToLower(strings.TrimSpace(line))
+	return word == "y" || word == "yes", ctx.Err()
 }
 
 // patchObject sends a merge patch.

@@ -390,7 +390,7 @@ func (a *app) load(o gatherOptions) (*diagnose.Snapshot, error) {
 	var snap *diagnose.Snapshot
 	var err error
 	if o.from == "-" {
-		snap, err = snapfile.Load(a.In)
+		snap, err = snapfile.Load(a.stdin)
 	} else {
 		snap, err = snapfile.LoadFile(o.from)
 	}

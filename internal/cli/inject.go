@@ -355,7 +355,7 @@ func (a *app) readStream(files []string) (*inject.Stream, error) {
 
 func (a *app) readManifest(name string) ([]byte, error) {
 	if name == "-" {
-		return io.ReadAll(io.LimitReader(a.In, maxManifest))
+		return io.ReadAll(io.LimitReader(a.stdin, maxManifest))
 	}
 	f, err := os.Open(name)
 	if err != nil {

@@ -26,6 +26,7 @@ type Streams struct {
 type app struct {
 	Streams
 	config *genericclioptions.ConfigFlags
+	stdin  io.Reader // In, until the command is interrupted
 	term   terminal
 	color  string
 	quiet  bool
@@ -38,7 +39,7 @@ type app struct {
 func Main(ctx context.Context, args []string, st Streams) int {
 	out := &answer{w: st.Out}
 	st.Out = out
-	a := &app{Streams: st, config: configFlags()}
+	a := &app{Streams: st, config: configFlags(), stdin: input{ctx, st.In}}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(st.In)
@@ -49,6 +50,30 @@ func Main(ctx context.Context, args []string, st Streams) int {
 		err = couldNot(fmt.Errorf("write the answer: %w", out.err), "")
 	}
 	return int(finish(ctx, st.Err, err))
+}
+
+// input is standard input until ctx ends. A read of a terminal or a pipe takes no context: the one that waits ends with the process.
+type input struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i input) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	buf, done := make([]byte, len(p)), make(chan result, 1)
+	go func() {
+		n, err := i.r.Read(buf)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, buf[:r.n]), r.err
+	case <-i.ctx.Done():
+		return 0, i.ctx.Err()
+	}
 }
 
 // answer is standard output. It keeps the first error, so that no command ends well whose answer was lost on the way.
