@@ -25,6 +25,7 @@ var allowed = map[string]string{
 	module + "pkg/dnsprobe":             "sidecar: one DNS question",
 	module + "pkg/refresher/config":     "sidecar: what may be tuned",
 	module + "pkg/refresher/endpoint":   "sidecar: endpoints and sets",
+	module + "pkg/refresher/internal/":  "sidecar: what is tuned, in the terms of the packages that do it",
 	module + "pkg/refresher/policy":     "sidecar: which pod is next",
 	module + "pkg/refresher/reconcile":  "sidecar: which answer is believed",
 	module + "pkg/refresher/sidecar/":   "sidecar: the relay and its connections",
