@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/grpclb/kubectl-grpclb/internal/agent"
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/grpcpod"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/journal"
 )
 
 func TestMain(m *testing.M) {
@@ -97,30 +97,12 @@ func binary(t *testing.T) string {
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	log    *journal
+	log    *journal.Buffer
 	ended  chan error
 	listen string
 	admin  string
 	debug  string
 	pod    *grpcpod.Pod
-}
-
-// journal is what it wrote so far.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
 }
 
 func free(t *testing.T) string {
@@ -141,7 +123,7 @@ func start(t *testing.T, args ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(pod.Stop)
-	p := &process{t: t, log: &journal{}, ended: make(chan error, 1), listen: free(t), admin: free(t), debug: free(t), pod: pod}
+	p := &process{t: t, log: &journal.Buffer{}, ended: make(chan error, 1), listen: free(t), admin: free(t), debug: free(t), pod: pod}
 	p.cmd = exec.Command(binary(t), append([]string{"--listen", p.listen, "--target", pod.Addr().String(), "--admin", p.admin, "--debug", p.debug}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -333,7 +315,7 @@ func TestReload(t *testing.T) {
 	}
 	first, second := free(t), free(t)
 	write(first, "")
-	p := &process{t: t, log: &journal{}, ended: make(chan error, 1), listen: first, admin: free(t)}
+	p := &process{t: t, log: &journal.Buffer{}, ended: make(chan error, 1), listen: first, admin: free(t)}
 	p.cmd = exec.Command(binary(t), "sidecar", "--config", name, "--admin", p.admin, "--debug", "off")
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,31 +18,14 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/grpclb/kubectl-grpclb/internal/agent/agentapi"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/journal"
 )
-
-// output is a stream that may be read while Main writes to it.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	var out, errs output
+	var out, errs journal.Buffer
 	code = Main(ctx, args, Streams{Out: &out, Err: &errs})
 	return code, out.String(), errs.String()
 }
@@ -193,7 +174,7 @@ func TestProbeNothingThere(t *testing.T) {
 func TestProbeInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(200*time.Millisecond, cancel)
-	var out output
+	var out journal.Buffer
 	code := Main(ctx, []string{"probe", "--target", grpcServer(t), "--duration", "1m", "--hold", "1m"}, Streams{Out: &out, Err: io.Discard})
 	report, err := agentapi.ReadProbe(strings.NewReader(out.String()))
 	if err != nil || code != ExitInterrupted || !report.Interrupted || report.HoldSeconds != 0 || report.Channels[0].Codes["OK"] == 0 {
@@ -207,7 +188,7 @@ func TestSocketsInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	var out output
+	var out journal.Buffer
 	code := Main(ctx, []string{"sockets", "--interval", "5m", "--all"}, Streams{Out: &out, Err: io.Discard})
 	report, err := agentapi.ReadSockets(strings.NewReader(out.String()))
 	if err != nil || code != ExitInterrupted || !report.Interrupted || report.Samples != 2 || report.Interval <= 0 {
@@ -244,7 +225,7 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestCannotPrint(t *testing.T) {
-	var errs output
+	var errs journal.Buffer
 	code := Main(context.Background(), []string{"probe", "--target", "127.0.0.1:1", "--calls", "1"}, Streams{Out: brokenPipe{}, Err: &errs})
 	if code != ExitNothing || !strings.Contains(errs.String(), "broken pipe") {
 		t.Errorf("code %d, stderr %q", code, errs.String())

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/journal"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 )
 
@@ -107,27 +107,10 @@ type bench struct {
 	sig   chan os.Signal
 	look  chan time.Time
 	env   map[string]string
-	log   *lockedBuffer
+	log   *journal.Buffer
 	file  string
 	code  chan int
 	admin string
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // freePort is an address that nobody listens on just now.
@@ -162,7 +145,7 @@ func start(t *testing.T, content string, args ...string) *bench {
 	t.Helper()
 	b := &bench{
 		t: t, fakes: &fakes{fail: map[string]error{}}, sig: make(chan os.Signal), look: make(chan time.Time),
-		env: map[string]string{"GOGC": "100", "GOMEMLIMIT": "1GiB"}, log: &lockedBuffer{}, code: make(chan int, 1), admin: freePort(t),
+		env: map[string]string{"GOGC": "100", "GOMEMLIMIT": "1GiB"}, log: &journal.Buffer{}, code: make(chan int, 1), admin: freePort(t),
 	}
 	if content != "" {
 		b.file = filepath.Join(t.TempDir(), "sidecar.yaml")
@@ -338,7 +321,7 @@ func TestCannotServe(t *testing.T) {
 	b.stop(ExitOK)
 
 	b = &bench{t: t, fakes: &fakes{fail: map[string]error{"a.b:1": errors.New("address already in use")}}, sig: make(chan os.Signal),
-		env: map[string]string{"GOGC": "1"}, log: &lockedBuffer{}, code: make(chan int, 1), admin: freePort(t)}
+		env: map[string]string{"GOGC": "1"}, log: &journal.Buffer{}, code: make(chan int, 1), admin: freePort(t)}
 	b.run("--listen", "127.0.0.10:1", "--target", "a.b:1", "--admin", b.admin, "--debug", "off")
 	b.ended(ExitFailed)
 	b.logged("address already in use")
@@ -354,7 +337,7 @@ func TestAdminPortTaken(t *testing.T) {
 		"admin": {"--admin", l.Addr().String(), "--debug", "off"},
 		"debug": {"--debug", l.Addr().String(), "--admin", freePort(t)},
 	} {
-		b := &bench{t: t, fakes: &fakes{}, sig: make(chan os.Signal), log: &lockedBuffer{}, code: make(chan int, 1),
+		b := &bench{t: t, fakes: &fakes{}, sig: make(chan os.Signal), log: &journal.Buffer{}, code: make(chan int, 1),
 			env: map[string]string{"GOGC": "1"}}
 		b.run(append(args, "--listen", "127.0.0.10:1", "--target", "a.b:1")...)
 		b.ended(ExitFailed)
@@ -373,7 +356,7 @@ func TestHostNetwork(t *testing.T) {
 		{"10.244.0.5", "10.0.0.5", nil, ExitOK},
 		{"", "", nil, ExitOK},
 	} {
-		b := &bench{t: t, fakes: &fakes{}, sig: make(chan os.Signal, 1), log: &lockedBuffer{}, code: make(chan int, 1), admin: freePort(t),
+		b := &bench{t: t, fakes: &fakes{}, sig: make(chan os.Signal, 1), log: &journal.Buffer{}, code: make(chan int, 1), admin: freePort(t),
 			env: map[string]string{"GOGC": "1", PodIPEnv: tc.pod, HostIPEnv: tc.host}}
 		b.run(append(tc.args, "--listen", "127.0.0.10:1", "--target", "a.b:1", "--admin", b.admin, "--debug", "off")...)
 		if tc.want == ExitOK {

@@ -1,12 +1,10 @@
 package refresher_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/journal"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
@@ -215,7 +214,7 @@ func TestKillSwitch(t *testing.T) {
 			source := endpoint.OpenerFunc(func(endpoint.Target) (endpoint.Source, error) {
 				return nil, errors.New("the source was opened")
 			})
-			var log lockedBuffer
+			var log journal.Buffer
 			r := newRefresher(t, refresher.WithSource(source), refresher.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
 				refresher.WithServiceConfig(`{"methodConfig":[{"name":[{}],"waitForReady":true}]}`))
 			conn := dial(t, "refresh:///"+pods[0].Addr().String(), r.DialOption())
@@ -251,24 +250,6 @@ func TestKillSwitch(t *testing.T) {
 			t.Error("a service config that grpc-go refuses was taken")
 		}
 	})
-}
-
-// lockedBuffer is a buffer that a logger and a test may share.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // TestNilLogger: nil silences, as it does elsewhere.

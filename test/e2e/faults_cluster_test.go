@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/journal"
 	"github.com/grpclb/kubectl-grpclb/test/e2e/testbed"
 )
 
@@ -87,7 +88,7 @@ type running struct {
 	cmd    *exec.Cmd
 	args   []string
 	stdout bytes.Buffer
-	stderr *awaited
+	stderr *journal.Buffer
 	ended  chan struct{}
 	began  time.Time
 }
@@ -95,7 +96,7 @@ type running struct {
 // begin starts the plugin beside the test.
 func (s *space) begin(args ...string) *running {
 	s.Helper()
-	r := &running{s: s, cmd: s.command(args...), args: args, stderr: newAwaited(), ended: make(chan struct{}), began: time.Now()}
+	r := &running{s: s, cmd: s.command(args...), args: args, stderr: &journal.Buffer{}, ended: make(chan struct{}), began: time.Now()}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, r.stderr
 	if err := r.cmd.Start(); err != nil {
 		s.Fatal(err)
@@ -132,26 +133,6 @@ func (r *running) end() (outcome, time.Duration) {
 		r.s.Fatalf("the plugin crashed: %s", o)
 	}
 	return o, time.Since(r.began)
-}
-
-// awaited is a buffer that is read while it is written.
-type awaited struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func newAwaited() *awaited { return &awaited{} }
-
-func (a *awaited) Write(p []byte) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.buf.Write(p)
-}
-
-func (a *awaited) String() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.buf.String()
 }
 
 // deaf is a pod that takes connections to port 53 and never says a word: as a
