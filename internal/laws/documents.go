@@ -39,13 +39,9 @@ func Dependencies(doc, heading string, direct []string) Law {
 		Name: "every direct dependency is justified (" + strings.TrimLeft(heading, "# ") + ")",
 		Why:  "a dependency is code that we ship and answer for; one line says why it beats writing or omitting it",
 		Check: func(t *Tree) []Violation {
-			text, ok := t.Text(doc)
-			if !ok {
-				return []Violation{{doc, "missing"}}
-			}
-			body, ok := section(text, heading)
-			if !ok {
-				return []Violation{{doc, fmt.Sprintf("no heading %q", heading)}}
+			body, wrong := t.section(doc, heading)
+			if wrong != nil {
+				return wrong
 			}
 			var out []Violation
 			var listed []string
@@ -66,6 +62,20 @@ func Dependencies(doc, heading string, direct []string) Law {
 			return out
 		},
 	}
+}
+
+// section is what a document says below a heading line, or what is wrong when it
+// has none.
+func (t *Tree) section(doc, heading string) (string, []Violation) {
+	text, ok := t.Text(doc)
+	if !ok {
+		return "", []Violation{{doc, "missing"}}
+	}
+	body, ok := section(text, heading)
+	if !ok {
+		return "", []Violation{{doc, fmt.Sprintf("no heading %q", heading)}}
+	}
+	return body, nil
 }
 
 // section is the text below a heading line, up to the next heading of the same

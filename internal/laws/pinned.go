@@ -76,13 +76,9 @@ func FuzzTargets(doc, heading string) Law {
 		Name: "every fuzz target is listed",
 		Why:  "which parsers of foreign bytes are fuzzed is part of what the document promises; a list that is not kept promises nothing",
 		Check: func(t *Tree) []Violation {
-			text, ok := t.Text(doc)
-			if !ok {
-				return []Violation{{doc, "missing"}}
-			}
-			body, ok := section(text, heading)
-			if !ok {
-				return []Violation{{doc, fmt.Sprintf("no heading %q", heading)}}
+			body, wrong := t.section(doc, heading)
+			if wrong != nil {
+				return wrong
 			}
 			listed := map[string]bool{}
 			for _, m := range item.FindAllStringSubmatch(body, -1) {
