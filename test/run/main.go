@@ -27,12 +27,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/grpclb/kubectl-grpclb/test/e2e/testbed"
 )
 
 func main() {
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitUsage
 	}
-	root, err := moduleRoot()
+	root, err := testbed.FindRoot()
 	if err != nil {
 		fmt.Fprintln(stderr, "run:", err)
 		return exitUsage
@@ -120,22 +121,6 @@ func choose(all []step, names []string) ([]step, error) {
 		}
 	}
 	return out, nil
-}
-
-// moduleRoot is the nearest folder upwards with the project's Makefile.
-func moduleRoot() (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("find the repository: %w", err)
-	}
-	for dir := start; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "Makefile")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no Makefile in %s or above: start it inside the repository", start)
-		}
-	}
 }
 
 func isTerminal(w io.Writer) bool {
