@@ -35,8 +35,6 @@ func (e *Engine) wait(s *stream) {
 		e.answer(s, answerOf(Status{codeResourceExhausted, "no pod has room, and too many calls wait already"}))
 		return
 	}
-	s.waiting = true
-	e.waiting++
 	s.waitUntil = 0
 	if e.cfg.MaxWait > 0 {
 		s.waitUntil = later(s.arrived, e.cfg.MaxWait)
@@ -46,15 +44,11 @@ func (e *Engine) wait(s *stream) {
 	}
 	e.due(s.waitUntil)
 	if s.retries > 0 {
-		s.wnext = e.firstWait
-		if e.firstWait != nil {
-			e.firstWait.wprev = s
-		} else {
-			e.lastWait = s
-		}
-		e.firstWait = s
+		e.waitFirst(s)
 		return
 	}
+	s.waiting = true
+	e.waiting++
 	s.wprev = e.lastWait
 	if e.lastWait != nil {
 		e.lastWait.wnext = s
@@ -62,6 +56,19 @@ func (e *Engine) wait(s *stream) {
 		e.firstWait = s
 	}
 	e.lastWait = s
+}
+
+// waitFirst puts a call at the head of the row.
+func (e *Engine) waitFirst(s *stream) {
+	s.waiting = true
+	e.waiting++
+	s.wnext = e.firstWait
+	if e.firstWait != nil {
+		e.firstWait.wprev = s
+	} else {
+		e.lastWait = s
+	}
+	e.firstWait = s
 }
 
 func (e *Engine) unwait(s *stream) {
@@ -89,16 +96,7 @@ func (e *Engine) serve() {
 		s := e.firstWait
 		e.unwait(s)
 		if !e.place(s) {
-			// Back to the head, whatever its number of retries.
-			s.waiting = true
-			e.waiting++
-			s.wnext = e.firstWait
-			if e.firstWait != nil {
-				e.firstWait.wprev = s
-			} else {
-				e.lastWait = s
-			}
-			e.firstWait = s
+			e.waitFirst(s) // back, whatever its number of retries
 			return
 		}
 	}
