@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -248,13 +249,9 @@ func (p *pools) drain(ctx context.Context) error {
 	for i, err := range errs {
 		if err != nil {
 			all[i].log.Warn("calls were cut", "error", err)
-			errs[len(errs)-1] = err
 		}
 	}
-	if len(errs) == 0 {
-		return nil
-	}
-	return errs[len(errs)-1]
+	return errors.Join(errs...)
 }
 
 // awaitRetiring waits for the calls of targets that a reload removed: each has its

@@ -78,7 +78,6 @@ type Conn struct {
 
 	goAway     goAway
 	graceUntil policy.Nanos
-	pingUntil  policy.Nanos // 0: no answer is awaited
 
 	budget                  budget
 	freeWindows, freeOthers int
@@ -140,9 +139,6 @@ func (c *Conn) unknown(id uint32, what string) *Error {
 	}
 	return c.superfluous()
 }
-
-// IsClient reports whether it is a client's connection.
-func (c *Conn) IsClient() bool { return c.client }
 
 // Feed takes what was read from the transport. It consumes whole frames and
 // returns how many bytes those were: the owner keeps the rest and gives it again

@@ -196,13 +196,6 @@ func (c *Conn) tick() {
 		}
 		e.due(until)
 	}
-	if c.pingUntil != 0 {
-		if c.pingUntil <= e.now {
-			c.fail(&Error{ConnectError, "no answer to a PING"})
-			return
-		}
-		e.due(c.pingUntil)
-	}
 	if c.goAway == goAwayFirst {
 		if c.graceUntil <= e.now {
 			c.lastGoAway()

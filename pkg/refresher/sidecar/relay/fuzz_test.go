@@ -209,9 +209,7 @@ func (p *peer) owner(in *tape) {
 		p.conn.Lost(p.now, nil)
 	case 2:
 		p.conn.Abort(p.now, Status{14, "x"})
-	case 3:
-		p.conn.Ping(p.now, time.Second)
-	case 4:
+	case 3, 4:
 		p.e.Retry(p.now)
 	case 5:
 		p.refuse = &Status{14, "no"}

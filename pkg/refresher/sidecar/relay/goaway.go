@@ -2,7 +2,6 @@ package relay
 
 import (
 	"encoding/binary"
-	"time"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/policy"
 )
@@ -16,11 +15,8 @@ const (
 	goAwayFinal        // the last stream id was told
 )
 
-// What our PINGs carry, to know the answers by.
-const (
-	pingDrain uint64 = 0x6472_6169_6e00_0001
-	pingAlive uint64 = 0x616c_6976_6500_0001
-)
+// pingDrain is what our PING carries, to know the answer by.
+const pingDrain uint64 = 0x6472_6169_6e00_0001
 
 // Drain ends the connection when its calls have ended. A client is told by two
 // GOAWAY frames, so that no call is lost on the way (RFC 9113, 6.8), a backend
@@ -108,7 +104,7 @@ func (c *Conn) onGoAway(id uint32, p []byte) *Error {
 	return nil
 }
 
-// onPing answers PING (RFC 9113, 6.7), and takes the answers to ours.
+// onPing answers PING (RFC 9113, 6.7), and takes the answer to ours.
 func (c *Conn) onPing(flags byte, id uint32, p []byte) *Error {
 	if id != 0 {
 		return protocol("PING on a stream")
@@ -124,29 +120,10 @@ func (c *Conn) onPing(flags byte, id uint32, p []byte) *Error {
 		c.writePing(true, payload)
 		return nil
 	}
-	switch {
-	case payload == pingDrain && c.goAway == goAwayFirst:
-		// All that the client sent before it saw the first GOAWAY has come.
-		c.lastGoAway()
-	case payload == pingAlive && c.pingUntil != 0:
-		c.pingUntil = 0
-	default:
+	if payload != pingDrain || c.goAway != goAwayFirst {
 		return c.superfluous()
 	}
+	// All that the client sent before it saw the first GOAWAY has come.
+	c.lastGoAway()
 	return nil
-}
-
-// Ping asks the peer for a sign of life. When none comes within timeout, the
-// connection fails as with an error of Feed, and Host.Changed says so. While an
-// answer is awaited it does nothing. Servers may take many of them for an attack
-// (gRFC A8).
-func (c *Conn) Ping(now policy.Nanos, timeout time.Duration) {
-	c.engine.now = now
-	if c.state == Closed || c.pingUntil != 0 {
-		return
-	}
-	c.pingUntil = later(now, timeout)
-	c.engine.due(c.pingUntil)
-	c.writePing(false, pingAlive)
-	c.engine.settle()
 }

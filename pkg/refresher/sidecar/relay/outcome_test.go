@@ -152,8 +152,4 @@ func TestStrings(t *testing.T) {
 			t.Errorf("%q is not %q", c.got, c.want)
 		}
 	}
-	s := newScene(t, 1)
-	if !s.client.conn.IsClient() || s.pods[0].conn.IsClient() {
-		t.Error("who is a client?")
-	}
 }
