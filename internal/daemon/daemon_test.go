@@ -30,7 +30,7 @@ type fakes struct {
 	said  []string
 	made  []*fake
 	fail  map[string]error // by target: what Run returns, once
-	stuck bool             // Drain waits for its context
+	stuck string           // the target whose Drain waits for its context
 	// unready is the target whose Stats say so; hold keeps Drain of c.d:1.
 	unready string
 	hold    chan struct{}
@@ -79,7 +79,7 @@ func (f *fake) Drain(ctx context.Context) error {
 	if hold != nil && f.options.Target == "c.d:1" {
 		<-hold
 	}
-	if f.of.stuck {
+	if f.options.Target == f.of.stuck {
 		<-ctx.Done()
 		return errors.New("1 call was left")
 	}
@@ -264,7 +264,7 @@ func TestServesAndDrains(t *testing.T) {
 
 func TestNotReadyWhileItDrains(t *testing.T) {
 	b := start(t, "", "--listen", "127.0.0.10:1", "--target", "a.b:1")
-	b.fakes.stuck = true
+	b.fakes.stuck = "a.b:1"
 	b.saw("run a.b:1 127.0.0.10:1")
 	b.sig <- os.Interrupt
 	b.saw("drain a.b:1")
@@ -289,12 +289,16 @@ func TestSecondInterrupt(t *testing.T) {
 }
 
 func TestDrainTimeout(t *testing.T) {
-	b := start(t, "", "--listen", "127.0.0.10:1", "--target", "a.b:1", "--drain-timeout", "1s")
-	b.fakes.stuck = true
+	b := start(t, "", "--listen", "127.0.0.10:1", "--target", "a.b:1", "--listen", "127.0.0.11:1", "--target", "c.d:1", "--drain-timeout", "1s")
+	b.fakes.stuck = "a.b:1"
 	b.saw("run a.b:1 127.0.0.10:1")
+	b.saw("run c.d:1 127.0.0.11:1")
 	b.stop(ExitOK)
 	b.logged("1 call was left")
 	b.logged("all_calls_ended=false")
+	if n := strings.Count(b.log.String(), "calls were cut"); n != 1 {
+		t.Errorf("%d targets say that calls were cut", n)
+	}
 }
 
 func TestDrainDelayEndsWithTheLastClient(t *testing.T) {
