@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -345,10 +346,17 @@ func (a *app) readStream(files []string) (*inject.Stream, error) {
 		}
 		all = append(all, b...)
 	}
+	if len(bytes.TrimSpace(all)) == 0 {
+		return nil, couldNot(errors.New("the manifests are empty"), "see whether the command that writes them failed")
+	}
 	s, err := inject.Parse(all)
 	var pe *inject.ParseError
 	if errors.As(err, &pe) {
-		return nil, couldNot(fmt.Errorf("the manifests cannot be read: %w", err), "a template has to be rendered first (helm template, kustomize build)")
+		hint := "a template has to be rendered first (helm template, kustomize build)"
+		if strings.Contains(err.Error(), "already defined") {
+			hint = "two documents have a line --- between them; -f FILE,FILE puts it there"
+		}
+		return nil, couldNot(fmt.Errorf("the manifests cannot be read: %w", err), hint)
 	}
 	return s, err
 }
@@ -390,7 +398,11 @@ func (a *app) remarks(ref string, rs []inject.Remark) error {
 		a.say("error: " + r.Text)
 		a.say("hint:  " + r.Instead)
 	}
-	return couldNot(fmt.Errorf("%s is not injected: %s", ref, refused[0].Text), refused[0].Instead)
+	why := refused[0].Text
+	if rest, ok := strings.CutPrefix(why, ref+" "); ok {
+		why = "it " + rest
+	}
+	return couldNot(fmt.Errorf("%s is not injected: %s", ref, why), refused[0].Instead)
 }
 
 // isNative settles --native.

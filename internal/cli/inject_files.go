@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +27,9 @@ func (a *app) injectFiles(ctx context.Context, o injectOptions) error {
 	stream, err := a.readStream(o.files)
 	if err != nil {
 		return err
+	}
+	if all, err := candidates(stream, o.namespace); err != nil || len(all) == 0 {
+		return cmp.Or(err, noWorkload())
 	}
 	came := stream.RemoveTwins()
 	if ns := a.namespaceOf(stream); ns != "" {
@@ -95,7 +100,7 @@ func (a *app) twins(o injectOptions, stream *inject.Stream, around *surroundings
 	}
 	for _, p := range around.plans {
 		for _, n := range p.Notes {
-			a.note("note: %s", strings.TrimSuffix(n, "."))
+			a.note("note: %s", clause(n))
 		}
 		if p.Twin == nil {
 			continue
@@ -116,6 +121,14 @@ func (a *app) twins(o injectOptions, stream *inject.Stream, around *surroundings
 		}
 	}
 	return nil
+}
+
+// clause makes part of a line of a sentence that stands for itself: without its capital, unless that is of an abbreviation, and its dot.
+func clause(sentence string) string {
+	if len(sentence) > 1 && 'a' <= sentence[1] && sentence[1] <= 'z' {
+		sentence = strings.ToLower(sentence[:1]) + sentence[1:]
+	}
+	return strings.TrimSuffix(sentence, ".")
 }
 
 // jsonLike writes JSON as the text does: on one line, or with its indentation.
@@ -153,7 +166,7 @@ func (a *app) choose(ctx context.Context, o injectOptions, stream *inject.Stream
 	}
 	switch {
 	case len(all) == 0:
-		return nil, couldNot(fmt.Errorf("the manifests hold no workload"), "inject a Deployment, StatefulSet, DaemonSet, ReplicaSet, CronJob, Job or Pod")
+		return nil, noWorkload()
 	case len(clients) == 0:
 		return nil, couldNot(fmt.Errorf("the manifests hold only the Service's own pods"), "inject the workloads that call it")
 	case len(clients) > 1 && len(naming) == 0:
@@ -168,6 +181,10 @@ func (a *app) choose(ctx context.Context, o injectOptions, stream *inject.Stream
 		clients = naming
 	}
 	return clients, nil
+}
+
+func noWorkload() error {
+	return couldNot(errors.New("the manifests hold no workload"), "inject a Deployment, StatefulSet, DaemonSet, ReplicaSet, CronJob, Job or Pod")
 }
 
 func candidates(stream *inject.Stream, namespace string) ([]candidate, error) {

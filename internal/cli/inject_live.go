@@ -77,7 +77,7 @@ func (a *app) injectLive(ctx context.Context, o injectOptions) error {
 func (a *app) readLive(ctx context.Context, s *collect.Session, ref collect.ClientRef) (map[string]any, inject.Workload, error) {
 	obj, err := a.workloadReader(ctx, s)(ref.Kind, ref.Namespace, ref.Name)
 	if err != nil {
-		return nil, inject.Workload{}, err
+		return nil, inject.Workload{}, s.Named(err)
 	}
 	if obj["kind"] != ref.Kind {
 		return nil, inject.Workload{}, couldNot(fmt.Errorf("what the API server sent is no %s", ref.Kind), "")

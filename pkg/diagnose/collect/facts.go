@@ -308,6 +308,11 @@ func (c *collector) fatal() error {
 			f = o
 		}
 	}
+	return s.noAnswer(f)
+}
+
+// noAnswer says which API server it was that gave no answer; nil when f is about something else.
+func (s *Session) noAnswer(f *CallError) error {
 	switch f.Kind {
 	case KindUnreachable, KindBroken, KindGarbage:
 		return &UnreachableError{Context: s.context, Host: s.host(), Reason: f.Reason, Advice: f.Status.Hint, Err: f.Err}
@@ -316,6 +321,17 @@ func (c *collector) fatal() error {
 		return &UnreachableError{Context: s.context, Host: s.host(), Reason: reason, Advice: hintNetwork, Err: f.Err}
 	}
 	return nil
+}
+
+// Named returns an *UnreachableError, which names the API server and the context, for a *CallError that got no answer, and any other error
+// as it is. It is for commands that make one call and no Run.
+func (s *Session) Named(err error) error {
+	if ce, ok := errors.AsType[*CallError](err); ok {
+		if named := s.noAnswer(ce); named != nil {
+			return named
+		}
+	}
+	return err
 }
 
 // recheck asks once more for the targets, after the stages: facts about a Service that went away meanwhile contradict each other.

@@ -94,7 +94,7 @@ func (b *builder) fits() error {
 	case diagnose.GRPCNo:
 		return b.refuse(CodeNotGRPC, "--assume-grpc overrides the judgement", "svc/%s does not speak gRPC: %s", s.Name, first(g.Because))
 	case diagnose.GRPCUnknown:
-		b.note("Nothing says whether svc/%s speaks gRPC: %s.", s.Name, first(g.Because))
+		b.note("Whether svc/%s speaks gRPC is not known: %s.", s.Name, first(g.Because))
 	}
 	if b.o.MaxAge < 0 || b.o.Grace < 0 {
 		return b.refuse(CodeBadOption, "", "a connection age or grace below zero")

@@ -68,6 +68,8 @@ func (l *look) say(level Level, code, instead, format string, args ...any) {
 	}
 }
 
+const codeServer = "server"
+
 const byEnv = "--mode env writes 127.0.0.1 into the variables and arguments instead of relying on names"
 
 // Names reports whether a variable or an argument of the workload names one of the Services.
@@ -116,6 +118,9 @@ func Decide(w Workload, o Options, f Facts) (*Injection, []Remark) {
 	l.restricted()
 	if f.KeptBy != "" {
 		l.say(Warning, "kept-elsewhere", "inject the manifest that it writes from, too", "%s is kept by %s, which may undo the injection", w.Ref(), f.KeptBy)
+	}
+	if i := slices.IndexFunc(l.remarks, func(r Remark) bool { return r.Code == codeServer }); i >= 0 {
+		l.remarks = []Remark{l.remarks[i]} // the wrong workload: nothing else about it matters, and no other advice helps
 	}
 	slices.SortStableFunc(l.remarks, func(a, b Remark) int { return int(b.Level) - int(a.Level) })
 	if slices.ContainsFunc(l.remarks, func(r Remark) bool { return r.Level == Refusal }) {
@@ -171,7 +176,7 @@ func (l *look) services() {
 	}
 	for _, s := range l.o.Services {
 		if slices.Contains(l.f.Selected, s.Key) {
-			l.say(Refusal, "server", "inject the workloads that call it", "%s runs the pods of svc/%s itself: its servers and the sidecar would want the same ports", l.w.Ref(), s.Name)
+			l.say(Refusal, codeServer, "inject the workloads that call it", "%s runs the pods of svc/%s itself: its servers and the sidecar would want the same ports", l.w.Ref(), s.Name)
 		}
 		var other []string
 		for _, p := range s.Ports {
