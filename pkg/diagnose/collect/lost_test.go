@@ -65,7 +65,7 @@ func TestTimeThatCleaningUpTakes(t *testing.T) {
 	}
 	_, err := collect.Run(ctx, session(t, srv, collect.SessionOptions{}), options("square-service"), tidy)
 	var stopped *collect.StoppedError
-	if !errors.As(err, &stopped) || stopped.Error() != "time was up after 2s" {
+	if !errors.As(err, &stopped) || !stopped.Timeout || stopped.After > 2*time.Second { // a busy machine begins the run some time after the clock
 		t.Errorf("%v", err)
 	}
 }
