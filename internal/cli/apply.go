@@ -191,6 +191,9 @@ func answered(ctx context.Context, s *collect.Session, op collect.Op, raw []byte
 		if failure.Kind == collect.KindServer || failure.Kind == collect.KindGarbage || failure.Kind == "" {
 			return nil, couldNot(fmt.Errorf("%s: %w", op, err), failure.Status.Hint)
 		}
+		if failure.Kind == collect.KindDenied {
+			return nil, couldNot(failure, "what --apply changes is in no Role that this plugin prints; without --apply it writes what somebody who may can apply")
+		}
 		return nil, failure
 	}
 	out := map[string]any{}
