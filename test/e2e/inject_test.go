@@ -46,6 +46,26 @@ func (s *space) throughSidecar(says ...string) {
 	}
 }
 
+// looksAtSockets holds that --sockets finds the aggregator's page on port 8080, which its manifest does not declare, in the way of a Service
+// with that port and of no other.
+func (s *space) looksAtSockets() {
+	s.Helper()
+	s.kubectl("create", "service", "clusterip", "page", "--tcp=8080:8080")
+	for service, c := range map[string]struct {
+		code int
+		says string
+	}{
+		"page":           {3, "a running pod of deploy/aggregator-app listens on [::]:8080"},
+		"square-service": {0, "adding an ephemeral container"},
+	} {
+		o := s.grpclb("inject", "deploy/aggregator-app", "--service", service, "--sockets", "-o", "patch")
+		if o.code != c.code || !strings.Contains(o.stderr, c.says) || strings.Contains(o.stderr, "warning") {
+			s.Errorf("svc/%s: want code %d and %q: %s", service, c.code, c.says, o)
+		}
+	}
+	s.kubectl("delete", "service", "page")
+}
+
 // TestInject is the second story: the client is not touched, neither its code nor its configuration, and spreads all the same.
 func TestInject(t *testing.T) {
 	s := newSpace(t)
@@ -56,6 +76,7 @@ func TestInject(t *testing.T) {
 		t.Fatalf("answers of %v, want one pod", hosts)
 	}
 
+	s.looksAtSockets()
 	o := s.grpclbByKubectl("inject", "deploy/aggregator-app", "--service", "square-service", "--apply", "--yes")
 	if o.code != 0 {
 		t.Fatalf("not injected: %s", o)
@@ -83,6 +104,10 @@ func TestInject(t *testing.T) {
 		}
 	}
 	s.wantUnchanged("an injection", again)
+	if o := s.grpclb("inject", "deploy/aggregator-app", "--service", "square-service", "--sockets", "--apply", "--yes"); o.code != 0 ||
+		!strings.Contains(o.stderr, "nothing is changed") || strings.Contains(o.stderr, "warning") {
+		t.Errorf("the sidecar's own sockets are in its way: %s", o)
+	}
 
 	s.kubectl("delete", "svc", "square-service-headless")
 	r, o := s.diagnose("square-service", "--depth", "static")
