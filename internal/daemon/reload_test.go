@@ -51,6 +51,22 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadLevel: what is logged follows the file.
+func TestReloadLevel(t *testing.T) {
+	b := start(t, config("1 a.b:1"))
+	b.saw("run a.b:1 127.0.0.10:1")
+	b.write("log: {level: error}\n" + config("1 a.b:1 name: quiet"))
+	b.changed()
+	b.saw("configure a.b:1 grpclb_refresher_peak_ewma")
+	b.write("log: {level: info}\n" + config("1 a.b:1 name: loud"))
+	b.changed()
+	b.logged("generation=3")
+	if log := b.log.String(); strings.Contains(log, "generation=2") {
+		t.Error(log)
+	}
+	b.stop(ExitOK)
+}
+
 func TestReloadRefused(t *testing.T) {
 	b := start(t, config("1 a.b:1"))
 	b.saw("run a.b:1 127.0.0.10:1")

@@ -1,7 +1,9 @@
 package sidecar
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -584,4 +586,53 @@ func TestFirstIsEmpty(t *testing.T) {
 			}
 		}, nothing)
 	}
+}
+
+// lateWrite is a connection whose writes reach the other end before they return:
+// while hold is set they wait for it.
+type lateWrite struct {
+	net.Conn
+	hold *atomic.Pointer[chan struct{}]
+}
+
+func (c lateWrite) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if hold := c.hold.Load(); hold != nil {
+		<-*hold
+	}
+	return n, err
+}
+
+// TestLostWhileItWrites: a call that a pod has already is not given to another one
+// because its connection fails before the write of it has returned.
+func TestLostWhileItWrites(t *testing.T) {
+	var held atomic.Pointer[chan struct{}]
+	inBubble(t, []int{1}, nil, func(w *world) {
+		c := w.client()
+		hold := make(chan struct{})
+		held.Store(&hold)
+		id := c.call()
+		if w.calls(1) != 1 {
+			t.Fatalf("%d calls", w.calls(1))
+		}
+		held.Store(nil)
+		w.source.Set(endpoints(1, 2)...)
+		pass(time.Second)
+		w.want(2, StateReady, "")
+		p := w.Proxy
+		p.mu.Lock()
+		p.loseLocked(p.pods[0].links[0], errSilent, policy.Now())
+		p.release(policy.Now())
+		pass(time.Second)
+		close(hold)
+		pass(time.Second)
+		if code, text := c.ended(id); code != "14" || w.calls(2) != 0 {
+			t.Errorf("%s %q, and the other pod has %d calls", code, text, w.calls(2))
+		}
+	}, func(w *world) {
+		w.Proxy.dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			nc, err := w.dial(ctx, a)
+			return lateWrite{nc, &held}, err
+		}
+	})
 }
