@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -163,13 +164,19 @@ func (l *Lab) ensureBuild(ctx context.Context) (string, error) {
 	return key, build.Use(l.Dir, key)
 }
 
-// Build makes the binaries and images without starting anything.
+// Build makes the binaries and images without starting anything. As root it also installs what a cluster needs of the machine, so that
+// all that takes long is done.
 func (l *Lab) Build(ctx context.Context) error {
 	unlock, err := l.lock(ctx, "build")
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if os.Geteuid() == 0 {
+		if err := build.Packages(ctx, build.ForRunning, l.Log); err != nil {
+			return err
+		}
+	}
 	key, err := l.ensureBuild(ctx)
 	if err == nil {
 		l.Log.Note("build %s is in %s", key, l.Dir.Build(key))
