@@ -171,6 +171,9 @@ func (v *View) addSockets(s *Spread) {
 			if so.State != "ESTABLISHED" || !slices.Contains(ports, int32(so.Local.Port())) || remote.Addr().IsLoopback() || own[remote] {
 				continue
 			}
+			if t.Source == "inet_diag" && v.kubeletAsks(row.Pod, so) {
+				continue
+			}
 			conns++
 			rate += deref(so.RxRate) + deref(so.TxRate)
 			v.addFlow(flows, row.Pod, so)
@@ -205,6 +208,31 @@ func (v *View) sidecar(k Key) string {
 		return ""
 	}
 	return p.Mesh.Kind
+}
+
+// kubeletAsks reports whether a connection is the kubelet's own question about the pod's health: it comes from the pod's node to a port with a
+// probe of the kind that connects, and was not there for the whole measurement (so it has no rate), as the kubelet opens one for each question. A
+// client that SNAT hides behind the same address stays.
+func (v *View) kubeletAsks(k Key, so Socket) bool {
+	p := v.pods[k]
+	if p == nil || so.RxRate != nil || so.TxRate != nil {
+		return false
+	}
+	if client, _, _ := v.Peer(so.Remote.Addr()); client != "node "+p.Node {
+		return false
+	}
+	for _, c := range p.Containers {
+		for _, pr := range []*Probe{c.Readiness, c.Liveness, c.Startup} {
+			if pr == nil || pr.Kind == "exec" {
+				continue
+			}
+			named := slices.ContainsFunc(c.Ports, func(cp ContainerPort) bool { return cp.Name == pr.Port && cp.Port == int32(so.Local.Port()) })
+			if named || portIs(pr.Port, []int32{int32(so.Local.Port())}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (v *View) addFlow(flows map[[2]string]*Flow, pod Key, so Socket) {

@@ -113,6 +113,42 @@ func TestSpreadLeavesOutWhatIsNoTraffic(t *testing.T) {
 	}
 }
 
+// TestSpreadLeavesOutTheKubelet: a question about health that happens to be open is no client; one that stays, or comes from elsewhere, is.
+func TestSpreadLeavesOutTheKubelet(t *testing.T) {
+	asks := conn("172.20.0.2:40000", 0)
+	asks.RxRate, asks.TxRate = nil, nil
+	otherNode, stays := asks, conn("172.20.0.2:40000", 100)
+	otherNode.Remote = netip.MustParseAddrPort("172.20.0.1:40000")
+	probe := func(kind, port string) *diagnose.Probe { return &diagnose.Probe{Kind: kind, Port: port} }
+	for name, tc := range map[string]struct {
+		socket diagnose.Socket
+		probe  *diagnose.Probe
+		source string
+		conns  int
+	}{
+		"by number":       {asks, probe("grpc", "6565"), "inet_diag", 1},
+		"by name":         {asks, probe("tcp", "grpc-port"), "inet_diag", 1},
+		"no probe":        {asks, nil, "inet_diag", 2},
+		"runs a program":  {asks, probe("exec", ""), "inet_diag", 2},
+		"another port":    {asks, probe("http", "8080"), "inet_diag", 2},
+		"another address": {otherNode, probe("grpc", "6565"), "inet_diag", 2},
+		"it stays":        {stays, probe("grpc", "6565"), "inet_diag", 2},
+		"not measured":    {asks, probe("grpc", "6565"), "procfs", 2},
+	} {
+		s := measured(5000, 5000)
+		p := &s.Pods.Value[1]
+		p.Containers[0].Readiness = tc.probe
+		p.Containers[0].Ports = []diagnose.ContainerPort{{Name: "grpc-port", Port: 6565}}
+		tb := &s.Sockets.Value[1]
+		tb.Source = tc.source
+		tb.Sockets = append(tb.Sockets, tc.socket)
+		sp := view(s).Spread()
+		if *sp.Rows[1].Conns != tc.conns || len(sp.Flows) != 1+tc.conns {
+			t.Errorf("%s: %d connections, want %d; flows %+v", name, *sp.Rows[1].Conns, tc.conns, sp.Flows)
+		}
+	}
+}
+
 // TestSpreadBehindASidecar: the server's sockets are the proxy's, by loopback or by the pod's own address, and no traffic of zero bytes.
 func TestSpreadBehindASidecar(t *testing.T) {
 	meshed := func(modes ...string) *diagnose.Snapshot {

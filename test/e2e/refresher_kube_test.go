@@ -132,7 +132,8 @@ func (s *space) scaleAndSee(pod, target string) {
 		news++
 		took := at.Sub(when)
 		s.Logf("pod %s: ready in the source %s after the API server said so of the pod", p.Name, took)
-		if at.IsZero() || took > time.Second {
+		// How fast it is stands in docs/performance.md; here only that it is a watch that tells, and no poll.
+		if at.IsZero() || took > 5*time.Second {
 			s.Errorf("pod %s was seen %s after it was ready", p.Name, took)
 		}
 	}
