@@ -73,7 +73,7 @@ func (c *cluster) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "faults: "+format+"\n", args...)
 }
 
-// open finds the lab and connects to it. Nothing is changed.
+// open finds the lab, or starts it, and connects to it. Nothing in it is changed.
 func open(ctx context.Context, o options) (*cluster, error) {
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
 		return nil, errors.New("cutting links and stopping processes of the lab takes Linux and root")
@@ -97,16 +97,17 @@ func open(ctx context.Context, o options) (*cluster, error) {
 }
 
 func (c *cluster) connect(ctx context.Context) error {
-	out, err := c.labOutput(ctx, "status", "-o", "json")
-	if err != nil {
-		return err
+	s, err := c.status(ctx)
+	if err == nil && s.State == "down" {
+		if err = c.up(ctx); err == nil {
+			s, err = c.status(ctx)
+		}
 	}
-	s, err := lab.Read(out)
 	if err != nil {
 		return err
 	}
 	if s.State != "up" || len(s.Nodes) < 2 {
-		return fmt.Errorf("the lab is %q with %d nodes: make lab-up starts one that will do", s.State, len(s.Nodes))
+		return fmt.Errorf("the lab is %q with %d nodes, and it takes two: make lab-down ends it, then this command starts one that will do", s.State, len(s.Nodes))
 	}
 	c.title = s.Title()
 	cfg, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
@@ -116,6 +117,32 @@ func (c *cluster) connect(ctx context.Context) error {
 	cfg.QPS, cfg.Burst, cfg.UserAgent = 100, 200, "grpclb-faults"
 	c.api, err = kubernetes.NewForConfig(cfg)
 	return err
+}
+
+func (c *cluster) status(ctx context.Context) (lab.Status, error) {
+	out, err := c.labOutput(ctx, "status", "-o", "json")
+	if err != nil {
+		return lab.Status{}, err
+	}
+	return lab.Read(out)
+}
+
+// up starts the lab for this run, which ends it. Its progress is the user's to see: where it has to be built, that takes minutes.
+func (c *cluster) up(ctx context.Context) error {
+	c.say("the lab is down and is started; it goes at the end")
+	c.atEnd("end the lab", func(ctx context.Context) error {
+		_, err := c.labOutput(ctx, "down")
+		return err
+	})
+	cmd := exec.CommandContext(ctx, c.lab, "up")
+	cmd.Dir = filepath.Join(c.root, "test", "lab")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = undoTime
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("start the lab: %w", err)
+	}
+	return nil
 }
 
 // prepare puts everything into a namespace of its own.

@@ -6,7 +6,7 @@
 //	go -C bench run ./faults -sidecar             the sidecar, beside the same client without it
 //	go -C bench run ./faults -write ../docs/performance.md
 //
-// The cluster is the lab (make lab-up): it takes root on the machine of the nodes to cut a link or to stop a process. Names are resolved by
+// The cluster is the lab, started for the run when it is down: it takes root on the machine of the nodes to cut a link or to stop a process. Names are resolved by
 // CoreDNS pods of its own, with the lab's Corefile, so that a broken DNS breaks nobody else's. What it broke it mends at the end, also after
 // an interrupt.
 //
