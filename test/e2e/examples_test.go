@@ -22,11 +22,11 @@ func TestEcho(t *testing.T) {
 	s.wantBackends("backendlb", 5)
 
 	r, o := s.diagnose("be-srv")
-	if o.code != 1 || !slices.Equal(found(r), []string{"clusterip-pinned"}) {
+	if o.code != 1 || !slices.Equal(troubles(r), []string{"clusterip-pinned"}) {
 		t.Errorf("be-srv: %s", o)
 	}
 	r, o = s.diagnose("be-srv-lb")
-	if o.code != 0 || len(r.Findings) > 0 {
+	if o.code != 0 || len(troubles(r)) > 0 {
 		t.Errorf("be-srv-lb: %s", o)
 	}
 	if r.GRPC.Level != diagnose.GRPCYes || !strings.Contains(jsonText(r.GRPC.Because), "answered as gRPC on 5 of 5 pods") {

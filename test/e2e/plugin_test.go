@@ -164,6 +164,11 @@ func findings(r diagnose.ServiceReport, check string) []diagnose.Finding {
 	return out
 }
 
+// troubles is found without what is the scheduler's choice: all pods of an example may come to lie on one node.
+func troubles(r diagnose.ServiceReport) []string {
+	return slices.DeleteFunc(found(r), func(check string) bool { return check == "pods-on-one-node" })
+}
+
 // found lists the checks that found something, each once, in order.
 func found(r diagnose.ServiceReport) []string {
 	var out []string

@@ -121,9 +121,7 @@ func (s *space) wantEven() {
 		s.Logf("measured again, since the pods' tables are read one by one and the machine may have stalled between: %s", jsonText(r.Spread.Statistic))
 		r, o = s.diagnose("square-service", "--probe", "--interval", "8s")
 	}
-	// The scheduler may put all pods on one node, which is said and is not what was to be mended.
-	other := slices.DeleteFunc(slices.Clone(r.Findings), func(f diagnose.Finding) bool { return f.Check == "pods-on-one-node" })
-	if o.code != 0 || r.Verdict.State != diagnose.VerdictOK || r.Spread.State != diagnose.SpreadEven || len(other) > 0 {
+	if o.code != 0 || r.Verdict.State != diagnose.VerdictOK || r.Spread.State != diagnose.SpreadEven || len(troubles(r)) > 0 {
 		s.Errorf("after the fix: %s", o)
 	}
 	if st := r.Spread.Statistic; st == nil || st.Name != "jain" || st.Value < 0.95 || st.Active != 3 {
