@@ -2,10 +2,7 @@ package dnsprobe_test
 
 import (
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,10 +10,9 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/dnstest"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/dnsprobe"
 )
-
-var update = flag.Bool("update", false, "write golden files anew")
 
 // TestJSONIsStable holds the saved form of results against a golden file: snapshots of older builds must stay readable.
 func TestJSONIsStable(t *testing.T) {
@@ -50,21 +46,9 @@ func TestJSONIsStable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "results.json")
-	if *update {
-		if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)+"\n"); diff != "" {
-		t.Errorf("run with -update if this is meant (-want +got):\n%s", diff)
-	}
+	kept := golden.Text(t, "testdata/results.json", string(got)+"\n")
 	var back []dnsprobe.Result
-	if err := json.Unmarshal(want, &back); err != nil {
+	if err := json.Unmarshal([]byte(kept), &back); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(results, back, cmp.Comparer(func(x, y netip.Addr) bool { return x == y })); diff != "" {
