@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 )
 
@@ -196,10 +197,11 @@ func TestFieldsStay(t *testing.T) {
 	}
 	have := map[string]bool{}
 	fieldsOf(document, "", have)
-	if *update {
-		golden(t, "fields.txt", strings.Join(slices.Sorted(maps.Keys(have)), "\n")+"\n")
+	file := filepath.Join("testdata", "fields.txt")
+	if *golden.Update {
+		golden.Write(t, file, []byte(strings.Join(slices.Sorted(maps.Keys(have)), "\n")+"\n"))
 	}
-	before, err := os.ReadFile(filepath.Join("testdata", "fields.txt"))
+	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/prometheus"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
@@ -56,7 +57,7 @@ func TestMetricsLint(t *testing.T) {
 // itself is like, which changes. The linter's parser read it above.
 func TestMetricsText(t *testing.T) {
 	text, _, _ := strings.Cut(scrape(t, daemon(busy)), "# HELP go_goroutines")
-	golden(t, "metrics.txt", text)
+	golden.Text(t, "testdata/metrics.txt", text)
 	// A label is cut in characters, and its text is what comes out of the quotes again.
 	m := regexp.MustCompile(`endpoint_in_flight\{target="square",endpoint="10.0.0.1:6565",name=("(?:[^"\\]|\\.)*")\}`).FindStringSubmatch(text)
 	if m == nil {

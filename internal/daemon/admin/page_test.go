@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 )
 
@@ -38,15 +39,15 @@ func troubled(s *sidecar.Stats) {
 
 // TestFragment: the page of some moments, as text.
 func TestFragment(t *testing.T) {
-	golden(t, "healthy.html", fragmentOf(daemon(same), maxRows))
-	golden(t, "troubled.html", fragmentOf(daemon(troubled).with(func(i *Info) {
+	golden.Text(t, "testdata/healthy.html", fragmentOf(daemon(same), maxRows))
+	golden.Text(t, "testdata/troubled.html", fragmentOf(daemon(troubled).with(func(i *Info) {
 		i.Draining = true
 		i.Config = Config{File: "/etc/g.yaml", Generation: 3, Loaded: now.Add(-time.Hour), Refused: 1, Error: "line 4: no field x", ErrorAt: now.Add(-time.Minute)}
 	}), maxRows))
-	golden(t, "empty.html", fragmentOf(daemon(func(s *sidecar.Stats) {
+	golden.Text(t, "testdata/empty.html", fragmentOf(daemon(func(s *sidecar.Stats) {
 		*s = sidecar.Stats{Name: s.Name, Target: s.Target, Listen: s.Listen, Policy: s.Policy, LastError: "NXDOMAIN"}
 	}, func(s *sidecar.Stats) { s.Name, s.Pods, s.Refreshes = "none", nil, nil }), maxRows))
-	golden(t, "nothing.html", fragmentOf(daemon(), maxRows))
+	golden.Text(t, "testdata/nothing.html", fragmentOf(daemon(), maxRows))
 }
 
 // TestPageHasTheFragment: a browser without scripts gets the same words at once.

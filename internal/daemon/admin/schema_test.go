@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"go/ast"
@@ -9,7 +8,6 @@ import (
 	"go/parser"
 	"go/token"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -17,9 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/schematest"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/endpoint"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/source/static"
@@ -35,27 +34,8 @@ const published = "../../../docs/schema/pools.v1alpha1.schema.json"
 // test does not.
 func TestSchema(t *testing.T) {
 	docs := comments(t, ".", "../../version", "../../../pkg/refresher/sidecar")
-	fresh, err := json.MarshalIndent(docs.schema(false), "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh = append(fresh, '\n')
-	if *update {
-		if err := os.WriteFile(published, fresh, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	kept, err := os.ReadFile(published)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(kept), string(fresh)); diff != "" {
-		t.Errorf("%s is not what the types say, run `make generate` (-want +got):\n%s", filepath.Base(published), diff)
-	}
-	strict, err := json.Marshal(docs.schema(true))
-	if err != nil {
-		t.Fatal(err)
-	}
+	open := schematest.Compile(t, golden.JSON(t, published, docs.schema(false)))
+	strict := schematest.Compile(t, docs.schema(true))
 	all := func(i *Info) {
 		i.Late, i.Version.Image, i.Version.Date, i.Version.Modified = []string{"late"}, "example.com/refresher@sha256:0", "2026-11-22T00:00:00Z", true
 	}
@@ -63,26 +43,24 @@ func TestSchema(t *testing.T) {
 		"healthy": daemon(same), "troubled": daemon(troubled, busy).with(all), "no targets": daemon(),
 		"not served yet": daemon(func(s *sidecar.Stats) { *s = sidecar.Stats{Name: s.Name} }), "real": real(t),
 	} {
-		answer := get(t, Debug(source, nil), "/debug/pools").Body.Bytes()
-		for which, schema := range map[string][]byte{"published": kept, "strict": strict} {
-			if err := compile(t, schema).Validate(decoded(t, answer)); err != nil {
+		for which, schema := range map[string]*jsonschema.Schema{"published": open, "strict": strict} {
+			if err := schema.Validate(answer(t, source)); err != nil {
 				t.Errorf("%s does not fit the %s schema: %v", name, which, err)
 			}
 		}
 	}
-	v, ok := decoded(t, get(t, Debug(daemon(same), nil), "/debug/pools").Body.Bytes()).(map[string]any)
+	v, ok := answer(t, daemon(same)).(map[string]any)
 	if !ok {
 		t.Fatal("it is no object")
 	}
-	schema := compile(t, kept)
 	v["aFieldOfTheFuture"] = true
-	if err := schema.Validate(v); err != nil {
+	if err := open.Validate(v); err != nil {
 		t.Errorf("an unknown field is refused: %v", err)
 	}
 	for field, bad := range map[string]any{"at": "yesterday", "targets": []any{map[string]any{}}, "info": nil} {
 		was := v[field]
 		v[field] = bad
-		if schema.Validate(v) == nil {
+		if open.Validate(v) == nil {
 			t.Errorf("%s: %v is accepted", field, bad)
 		}
 		v[field] = was
@@ -120,27 +98,10 @@ func real(t *testing.T) Source {
 	return f
 }
 
-func compile(t *testing.T, data []byte) *jsonschema.Schema {
+// answer is what a reader in another language sees.
+func answer(t *testing.T, source Source) any {
 	t.Helper()
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource("schema.json", decoded(t, data)); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.Compile("schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func decoded(t *testing.T, data []byte) any {
-	t.Helper()
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return schematest.Decoded(t, json.RawMessage(get(t, Debug(source, nil), "/debug/pools").Body.Bytes()))
 }
 
 // words are what comments say, by "package.Type" and "package.Type.Field".

@@ -2,7 +2,6 @@ package settings
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -17,10 +16,9 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"go.uber.org/goleak"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
 )
-
-var update = flag.Bool("update", false, "write goldens and the published schema")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -59,15 +57,13 @@ func (c *corpus) each(t *testing.T, suffix string, do func(t *testing.T, name st
 			if got != "" {
 				fresh.Files = append(fresh.Files, txtar.File{Name: base + suffix, Data: []byte(got)})
 			}
-			if diff := cmp.Diff(want[base+suffix], got); diff != "" && !*update {
+			if diff := cmp.Diff(want[base+suffix], got); diff != "" && !*golden.Update {
 				t.Errorf("-update rewrites it (-want +got):\n%s", diff)
 			}
 		})
 	}
-	if *update {
-		if err := os.WriteFile(c.file, txtar.Format(fresh), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if *golden.Update {
+		golden.Write(t, c.file, txtar.Format(fresh))
 	}
 }
 
