@@ -3,12 +3,10 @@ package checks_test
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
 )
@@ -17,20 +15,7 @@ const catalogueFile = "../../../docs/checks.md"
 
 // TestCatalogueIsFresh compares docs/checks.md with the checks; -update (or go generate) writes it.
 func TestCatalogueIsFresh(t *testing.T) {
-	want := catalogue(checks.All())
-	if *update {
-		if err := os.WriteFile(catalogueFile, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, err := os.ReadFile(catalogueFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s is stale; go generate ./pkg/diagnose/checks writes it anew (-want +got):\n%s", catalogueFile, diff)
-	}
+	golden.Text(t, catalogueFile, string(catalogue(checks.All())))
 }
 
 // catalogue renders every check: a table, then the pages with their headings one level down.

@@ -2,10 +2,8 @@ package checks_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,40 +14,39 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"sigs.k8s.io/yaml"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
 )
 
-var update = flag.Bool("update", false, "write the golden parts of the cases and docs/checks.md anew")
-
 // outcome is what one case expects of the check that it belongs to, run together with all others.
 type outcome struct {
-	Findings []golden       `json:"findings,omitempty"`
+	Findings []shown        `json:"findings,omitempty"`
 	Skipped  *diagnose.Skip `json:"skipped,omitempty"`
 	// Others are the other checks' findings, so that noise is noticed when a check learns to fire.
 	Others  []string `json:"others,omitempty"`
 	Verdict string   `json:"verdict"`
 }
 
-// golden is a finding as a case's want.yaml shows it: the same facts, with each command on one line.
-type golden struct {
-	Is       string      `json:"is"` // severity, confidence and subject
-	Summary  string      `json:"summary"`
-	Evidence []string    `json:"evidence"`
-	Fixes    []goldenFix `json:"fixes,omitempty"`
+// shown is a finding as a case's want.yaml shows it: the same facts, with each command on one line.
+type shown struct {
+	Is       string     `json:"is"` // severity, confidence and subject
+	Summary  string     `json:"summary"`
+	Evidence []string   `json:"evidence"`
+	Fixes    []shownFix `json:"fixes,omitempty"`
 }
 
-type goldenFix struct {
+type shownFix struct {
 	Title   string   `json:"title"`
 	Run     []string `json:"run,omitempty"`
 	Apply   []string `json:"apply,omitempty"` // manifests, and patches with what they are for
 	Caveats []string `json:"caveats,omitempty"`
 }
 
-func shorten(f diagnose.Finding) golden {
-	g := golden{Is: fmt.Sprintf("%s %s %s", f.Severity, f.Confidence, f.Subject), Summary: f.Summary, Evidence: f.Evidence}
+func shorten(f diagnose.Finding) shown {
+	g := shown{Is: fmt.Sprintf("%s %s %s", f.Severity, f.Confidence, f.Subject), Summary: f.Summary, Evidence: f.Evidence}
 	for _, x := range f.Fixes {
-		gf := goldenFix{Title: x.Title, Apply: slices.Clone(x.Manifests), Caveats: x.Caveats}
+		gf := shownFix{Title: x.Title, Apply: slices.Clone(x.Manifests), Caveats: x.Caveats}
 		for _, c := range x.Commands {
 			line := strings.Join(c.Args, " ")
 			if c.Note != "" {
@@ -157,11 +154,9 @@ func compare(t *testing.T, c testCase, got outcome) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update && !t.Failed() {
+	if *golden.Update && !t.Failed() {
 		c.archive.Files = []txtar.File{{Name: "scenario.yaml", Data: c.file(t, "scenario.yaml")}, {Name: "want.yaml", Data: b}}
-		if err := os.WriteFile(c.path, txtar.Format(c.archive), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		golden.Write(t, c.path, txtar.Format(c.archive))
 		return
 	}
 	if diff := cmp.Diff(string(c.file(t, "want.yaml")), string(b)); diff != "" {

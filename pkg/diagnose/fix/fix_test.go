@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,12 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/fix"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/snapfile"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // square returns the view of the square example, changed by mods.
 func square(t testing.TB, mods ...func(*diagnose.Snapshot)) *diagnose.View {
@@ -193,20 +190,7 @@ func TestGoldens(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			got := manifests(t, build(t, square(t, c.mods...), c.s, c.o))
-			path := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o666); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s (-update rewrites it):\n%s", path, diff)
-			}
+			golden.Text(t, filepath.Join("testdata", name+".golden"), got)
 		})
 	}
 }

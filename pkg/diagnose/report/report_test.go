@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,12 +16,11 @@ import (
 	"github.com/mattn/go-runewidth"
 	"sigs.k8s.io/yaml"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/snapfile"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // pinned returns the square snapshot and its report, with findings of every form.
 func pinned(t testing.TB) (*diagnose.Snapshot, diagnose.Report) {
@@ -90,24 +87,6 @@ func render(t testing.TB, f func(io.Writer) error) string {
 	return b.String()
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-update rewrites it):\n%s", path, diff)
-	}
-}
-
 func TestGoldens(t *testing.T) {
 	s, r := pinned(t)
 	v, _ := s.View(s.Targets[0])
@@ -137,7 +116,7 @@ func TestGoldens(t *testing.T) {
 		"name.golden":  func(w io.Writer) error { return report.Name(w, several(r)) },
 	}
 	for name, f := range cases {
-		t.Run(name, func(t *testing.T) { golden(t, name, render(t, f)) })
+		t.Run(name, func(t *testing.T) { golden.Text(t, filepath.Join("testdata", name), render(t, f)) })
 	}
 }
 

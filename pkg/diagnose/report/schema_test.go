@@ -1,13 +1,13 @@
 package report_test
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
 	"go/ast"
 	"go/doc"
 	"go/parser"
 	"go/token"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,10 +18,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"sigs.k8s.io/yaml"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/schematest"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report"
@@ -50,15 +51,14 @@ func TestSchemas(t *testing.T) {
 	source := readSource(t)
 	for _, c := range cases {
 		t.Run(c.file, func(t *testing.T) {
-			open := source.schema(c.of, c.title, false)
-			compare(t, filepath.Join(schemaDir, c.file), open)
-			strict := compile(t, source.schema(c.of, c.title, true))
+			kept := golden.JSON(t, filepath.Join(schemaDir, c.file), source.schema(c.of, c.title, false))
+			strict := schematest.Compile(t, source.schema(c.of, c.title, true))
 			for _, d := range c.documents {
-				if err := strict.Validate(decoded(t, d)); err != nil {
+				if err := strict.Validate(schematest.Decoded(t, d)); err != nil {
 					t.Errorf("a real document does not fit the schema: %v", err)
 				}
 			}
-			rejects(t, compile(t, open), decoded(t, c.documents[0]))
+			rejects(t, schematest.Compile(t, kept), schematest.Decoded(t, c.documents[0]))
 		})
 	}
 }
@@ -73,63 +73,6 @@ func blind(t *testing.T) *diagnose.Snapshot {
 	s.Sockets, s.Probes = diagnose.Fact[[]diagnose.SocketTable]{}, diagnose.Fact[[]diagnose.ProbeRun]{}
 	s.Targets = append(s.Targets, diagnose.Key{Namespace: "default", Name: "gone"})
 	return s
-}
-
-func compare(t *testing.T, path string, schema map[string]any) {
-	t.Helper()
-	got, err := json.MarshalIndent(schema, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got = append(got, '\n')
-	if *update {
-		if err := os.WriteFile(path, got, 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s is not fresh (-update rewrites it):\n%s", path, diff)
-	}
-}
-
-func compile(t *testing.T, schema map[string]any) *jsonschema.Schema {
-	t.Helper()
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	raw, err := json.Marshal(schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.AddResource("schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	out, err := c.Compile("schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// decoded is a document as a reader in another language sees it.
-func decoded(t *testing.T, v any) any {
-	t.Helper()
-	raw, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // rejects holds that the schema says anything at all.
@@ -163,7 +106,7 @@ func TestSnapshotExample(t *testing.T) {
 	if err := yaml.Unmarshal(raw, &v); err != nil {
 		t.Fatal(err)
 	}
-	if err := compile(t, readSource(t).schema(reflect.TypeFor[diagnose.Snapshot](), "x", true)).Validate(v); err != nil {
+	if err := schematest.Compile(t, readSource(t).schema(reflect.TypeFor[diagnose.Snapshot](), "x", true)).Validate(v); err != nil {
 		t.Error(err)
 	}
 }
@@ -345,24 +288,10 @@ func (s *source) fields(t reflect.Type, defs map[string]any, strict bool, props 
 
 // TestJSONFitsSchema holds the reporter's own output against the published schema.
 func TestJSONFitsSchema(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(schemaDir, "report.v1alpha1.schema.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema map[string]any
-	if err := json.Unmarshal(raw, &schema); err != nil {
-		t.Fatal(err)
-	}
+	schema := schematest.Compile(t, object(t, filepath.Join(schemaDir, "report.v1alpha1.schema.json")))
 	_, r := pinned(t)
-	var b bytes.Buffer
-	if err := report.JSON(&b, r); err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := compile(t, schema).Validate(doc); err != nil {
+	text := render(t, func(w io.Writer) error { return report.JSON(w, r) })
+	if err := schema.Validate(schematest.Decoded(t, json.RawMessage(text))); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,8 +15,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/schematest"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/snapfile"
@@ -31,7 +32,7 @@ const promise = "Scripts and saved files rely on every field of a version. Keep 
 func goldens(t *testing.T) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(schemaDir, "golden", "*.json"))
-	if err != nil || len(paths) < 4 && !*update {
+	if err != nil || len(paths) < 4 && !*golden.Update {
 		t.Fatalf("%d goldens, %v: there are two of each document at least", len(paths), err)
 	}
 	return paths
@@ -44,7 +45,7 @@ func TestGoldensFitTheirSchema(t *testing.T) {
 		document, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(path), ".json"), ".full")
 		document = strings.TrimSuffix(document, ".minimal") // report.v1alpha1
 		schema := object(t, filepath.Join(schemaDir, document+".schema.json"))
-		if err := compile(t, schema).Validate(object(t, path)); err != nil {
+		if err := schematest.Compile(t, schema).Validate(object(t, path)); err != nil {
 			t.Errorf("%s: %v", filepath.Base(path), err)
 		}
 		kind, version, _ := strings.Cut(document, ".")
@@ -72,11 +73,11 @@ func TestVersionIsKept(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				path := filepath.Join(schemaDir, "golden", kind+"."+version+"."+name+".json")
 				today := sample(schema, schema, full).(map[string]any)
-				if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && *update {
-					save(t, path, today)
+				if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && *golden.Update {
+					golden.JSON(t, path, today)
 				}
-				golden := object(t, path)
-				broken := lost("", golden, today)
+				kept := object(t, path)
+				broken := lost("", kept, today)
 				for _, b := range broken {
 					t.Errorf("%s: %s", filepath.Base(path), b)
 				}
@@ -87,8 +88,8 @@ func TestVersionIsKept(t *testing.T) {
 				if full {
 					comesBack(t, path, of)
 				}
-				if added := lost("", today, golden); len(added) > 0 && *update {
-					save(t, path, today)
+				if added := lost("", today, kept); len(added) > 0 && *golden.Update {
+					golden.JSON(t, path, today)
 				} else if len(added) > 0 {
 					t.Errorf("%s lacks fields that are written today (-update adds them, and from then on they are kept):\n%s", filepath.Base(path), strings.Join(added, "\n"))
 				}
@@ -111,7 +112,7 @@ func comesBack(t *testing.T, path string, of reflect.Type) {
 		t.Errorf("%s can no longer be read: %v\n%s", filepath.Base(path), err, promise)
 		return
 	}
-	if diff := cmp.Diff(object(t, path), decoded(t, v)); diff != "" {
+	if diff := cmp.Diff(object(t, path), schematest.Decoded(t, v)); diff != "" {
 		t.Errorf("%s comes back changed (-kept +today):\n%s\n%s", filepath.Base(path), diff, promise)
 	}
 }
@@ -256,28 +257,9 @@ func sample(root, node map[string]any, full bool) any {
 
 func object(t *testing.T, path string) map[string]any {
 	t.Helper()
-	f, err := os.Open(path)
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	v, err := jsonschema.UnmarshalJSON(f)
-	if err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-	return v.(map[string]any)
-}
-
-func save(t *testing.T, path string, doc any) {
-	t.Helper()
-	raw, err := json.MarshalIndent(doc, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, append(raw, '\n'), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	return schematest.Decoded(t, json.RawMessage(raw)).(map[string]any)
 }
