@@ -2,10 +2,8 @@ package cli
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,11 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 )
 
 //go:generate go test . -run "TestDocuments|TestReadmeSample" -update
 
-var update = flag.Bool("update", false, "write the generated documents")
+// update is asked by the sample in the README as well.
+var update = golden.Update
 
 // TestDocuments demands that the reference in docs/ is what the commands say of themselves.
 func TestDocuments(t *testing.T) {
@@ -25,25 +26,12 @@ func TestDocuments(t *testing.T) {
 	if err := writeRBAC(&rbac, "default", "kube-system"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{
+	for name, text := range map[string]string{
 		"commands.md":   commandReference(),
 		"exit-codes.md": exitCodes(),
 		"rbac.yaml":     rbac.String(),
 	} {
-		path := filepath.Join("..", "..", "docs", name)
-		if *update {
-			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != want {
-			t.Errorf("docs/%s is not what the commands say: run `make generate`", name)
-		}
+		golden.Text(t, filepath.Join("..", "..", "docs", name), text)
 	}
 }
 

@@ -2,7 +2,6 @@ package docs_test
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,12 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/checks"
 )
 
 //go:generate go test . -run TestReadme -update
-
-var update = flag.Bool("update", false, "write the generated parts of README.md")
 
 // TestReadmeLength: a stranger reads it in five minutes.
 func TestReadmeLength(t *testing.T) {
@@ -28,29 +26,9 @@ func TestReadmeLength(t *testing.T) {
 // TestReadmeParts: the table of checks is what the catalogue says, and each
 // number stands in docs/performance.md, as the benchmarks wrote it.
 func TestReadmeParts(t *testing.T) {
-	text := readme(t)
-	for _, part := range []struct {
-		name, want string
-	}{
-		{"checks", checkTable(t)},
-		{"numbers", numberTable(t)},
-	} {
-		begin, end := "<!-- generated: "+part.name+" -->\n", "<!-- end: "+part.name+" -->"
-		before, rest, ok := strings.Cut(text, begin)
-		got, after, ok2 := strings.Cut(rest, end)
-		if !ok || !ok2 {
-			t.Fatalf("README.md has no part between %q and %q", begin, end)
-		}
-		if got != part.want && !*update {
-			t.Errorf("the %s in README.md are out of date: run `make generate`\ngot:\n%s\nwant:\n%s", part.name, got, part.want)
-		}
-		text = before + begin + part.want + end + after
-	}
-	if *update {
-		if err := os.WriteFile(filepath.Join(root, "README.md"), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	file := filepath.Join(root, "README.md")
+	golden.Part(t, file, "checks", checkTable(t))
+	golden.Part(t, file, "numbers", numberTable(t))
 }
 
 func readme(t *testing.T) string {

@@ -16,6 +16,7 @@ import (
 
 	client "github.com/prometheus/client_golang/prometheus"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/grpcpod"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/config"
@@ -30,28 +31,8 @@ const refresherPage = "docs/refresher.md"
 // TestRefresherParts: the tables of fields and metrics are what the code says.
 func TestRefresherParts(t *testing.T) {
 	file := filepath.Join(root, filepath.FromSlash(refresherPage))
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(data)
-	for _, part := range []struct{ name, want string }{{"fields", fieldTable()}, {"metrics", metricTable(t)}} {
-		begin, end := "<!-- generated: "+part.name+" -->\n", "<!-- end: "+part.name+" -->"
-		before, rest, ok := strings.Cut(text, begin)
-		got, after, ok2 := strings.Cut(rest, end)
-		if !ok || !ok2 {
-			t.Fatalf("%s has no part between %q and %q", refresherPage, begin, end)
-		}
-		if got != part.want && !*update {
-			t.Errorf("the %s in %s are out of date: run `make generate`\ngot:\n%s\nwant:\n%s", part.name, refresherPage, got, part.want)
-		}
-		text = before + begin + part.want + end + after
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	golden.Part(t, file, "fields", fieldTable())
+	golden.Part(t, file, "metrics", metricTable(t))
 }
 
 // cell is text for a table.

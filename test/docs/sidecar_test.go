@@ -22,6 +22,7 @@ import (
 	"github.com/grpclb/kubectl-grpclb/internal/daemon/admin"
 	"github.com/grpclb/kubectl-grpclb/internal/daemon/settings"
 	"github.com/grpclb/kubectl-grpclb/internal/testkit/dnstest"
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/pkg/refresher/sidecar"
 	"github.com/grpclb/kubectl-grpclb/test/docs"
 )
@@ -34,29 +35,10 @@ const sidecarPage = "docs/sidecar.md"
 // code says.
 func TestSidecarParts(t *testing.T) {
 	file := filepath.Join(root, filepath.FromSlash(sidecarPage))
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(data)
-	for _, part := range []struct{ name, want string }{
-		{"flags", daemonFlags()}, {"fields", daemonFields()}, {"metrics", daemonMetrics()}, {"codes", daemonCodes()}, {"mistakes", daemonMistakes(t)},
+	for name, text := range map[string]string{
+		"flags": daemonFlags(), "fields": daemonFields(), "metrics": daemonMetrics(), "codes": daemonCodes(), "mistakes": daemonMistakes(t),
 	} {
-		begin, end := "<!-- generated: "+part.name+" -->\n", "<!-- end: "+part.name+" -->"
-		before, rest, ok := strings.Cut(text, begin)
-		got, after, ok2 := strings.Cut(rest, end)
-		if !ok || !ok2 {
-			t.Fatalf("%s has no part between %q and %q", sidecarPage, begin, end)
-		}
-		if got != part.want && !*update {
-			t.Errorf("the %s in %s are out of date: run `make generate`\ngot:\n%s\nwant:\n%s", part.name, sidecarPage, got, part.want)
-		}
-		text = before + begin + part.want + end + after
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		golden.Part(t, file, name, text)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/grpclb/kubectl-grpclb/internal/testkit/golden"
 	"github.com/grpclb/kubectl-grpclb/test/release/krew"
 )
 
@@ -20,7 +21,6 @@ import (
 // Without -tag the manifest keeps its version and hashes and takes everything
 // else from the template.
 var (
-	update    = flag.Bool("update", false, "write krew-manifest.yaml from .krew.yaml")
 	tag       = flag.String("tag", "", "the release to write with -update; with -checksums")
 	checksums = flag.String("checksums", "", "the release's `file` of checksums")
 )
@@ -66,15 +66,7 @@ func TestManifestDoesNotDriftFromTheTemplate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile(manifestFile, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(text), string(got)); diff != "" {
-		t.Errorf("krew-manifest.yaml is not what .krew.yaml renders to (-manifest +rendered); with -update it is written:\n%s", diff)
-	}
+	golden.Text(t, manifestFile, string(got))
 }
 
 // TestTemplateDiffersOnlyWhereTheBotFillsIn is the same from the other side: with
