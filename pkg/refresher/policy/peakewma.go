@@ -21,6 +21,10 @@ func DefaultPeakEWMAConfig() PeakEWMAConfig { return PeakEWMAConfig{SlowStart: 1
 // schedulers and of luck than of endpoints, and would give every draw between idle
 // equals to the same one.
 //
+// Where the better one has many calls in flight all the same, or failed, two pairs
+// more are drawn: most endpoints of a client may hang or fail at once, those of a
+// node that died say, and the few that are left are to get the calls.
+//
 // The latency is a moving average that climbs with some dozens of slow calls, or
 // with one that is very slow, and comes down within Decay. An endpoint that had
 // fewer than two calls has none yet and is like any other: it neither waits for a
@@ -61,12 +65,33 @@ const alike = 2
 // their weights.
 const indifference = 1.0 / 16
 
+// crowded is from which load on the better one of two is not good enough: so many
+// calls are in flight on it, or two in a row failed. It is likely then that both
+// drawn are in trouble, as every third pair is where two of three endpoints hang,
+// and others may not be. rounds is how many pairs more are drawn.
+const (
+	crowded = 8
+	rounds  = 2
+)
+
 func (p *peakPicker) Pick(now Nanos) int {
 	if len(p.nodes) < 2 {
 		return len(p.nodes) - 1
 	}
-	r := p.draw.bits()
-	i, j := p.draw.two(r)
+	i, j := p.draw.two(p.draw.bits())
+	k, load := p.better(i, j, now)
+	other := i + j - k
+	if load >= crowded && len(p.nodes) > 2 {
+		k, other = p.lookAround(k, other, now)
+	}
+	if p.ramp.active(now) {
+		return p.ramp.settle(k, other, now, &p.draw)
+	}
+	return k
+}
+
+// better returns the better one of two and its load in calls.
+func (p *peakPicker) better(i, j int, now Nanos) (k int, load float32) {
 	// Of many endpoints neither is in the nearest cache: both are asked for before
 	// one is waited for.
 	x, y := p.nodes[i], p.nodes[j]
@@ -76,12 +101,28 @@ func (p *peakPicker) Pick(now Nanos) int {
 	if a == 0 || b == 0 || a < b*alike && b < a*alike {
 		a, b = 1, 1
 	}
-	k := i
 	if b*fb < a*fa*(1-indifference) {
-		k = j
+		return j, fb
 	}
-	if p.ramp.active(now) {
-		return p.ramp.settle(k, i+j-k, now, &p.draw)
+	return i, fa
+}
+
+// lookAround looks for a better one than k, and returns the one it beat, too.
+func (p *peakPicker) lookAround(k, other int, now Nanos) (best, second int) {
+	for range rounds {
+		i, j := p.draw.two(p.draw.bits())
+		m, _ := p.better(i, j, now)
+		if m == k {
+			continue
+		}
+		w, load := p.better(k, m, now)
+		if w == k {
+			continue
+		}
+		k, other = m, k
+		if load < crowded {
+			break
+		}
 	}
-	return k
+	return k, other
 }
