@@ -50,3 +50,18 @@ func TestResetBudget(t *testing.T) {
 		})
 	}
 }
+
+// TestBudgetIsNotSaved: a connection that did nothing for long may do no more at once
+// than a new one.
+func TestBudgetIsNotSaved(t *testing.T) {
+	cfg := DefaultConfig().Budgets
+	l := cfg.limits()
+	var b budget
+	n := 0
+	for b.spend(&l, budgetSettings, policy.Nanos(time.Hour)) && n < 10*cfg.Settings.Burst {
+		n++
+	}
+	if n != cfg.Settings.Burst {
+		t.Errorf("%d at once", n)
+	}
+}

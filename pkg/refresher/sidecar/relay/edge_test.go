@@ -135,3 +135,123 @@ func TestHeadersWaitForTheTransport(t *testing.T) {
 	}
 	s.over()
 }
+
+// What SETTINGS set going obeys them and comes behind their acknowledgement, in
+// whatever order they stand: a decoder that knows of it refuses a block that does
+// not tell of its smaller table first (RFC 7541, 4.2).
+func TestSettingsActBehindTheirAck(t *testing.T) {
+	window := http2.Setting{ID: http2.SettingInitialWindowSize, Val: defaultWindow + 1000}
+	table := http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0}
+	for name, settings := range map[string][]http2.Setting{"window first": {window, table}, "table first": {table, window}} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, 1)
+			s.begin(1)
+			p, c := s.pods[0], s.client
+			c.window(0, 1<<20)
+			p.send(1, defaultWindow, false)
+			c.got()
+			p.send(1, 100, false)
+			p.headers(1, true, "grpc-status=0")
+			c.expect()
+			c.wins[1] += 1000
+			c.do(func() { _ = c.fr.WriteSettings(settings...) })
+			// An empty frame, one with 100 bytes, and the one that matters.
+			trailers := c.conn.Out()[frameHeader+frameHeader+100:]
+			if trailers[3] != frameHeaders || trailers[frameHeader]&0xe0 != 0x20 {
+				t.Errorf("the block begins with %x", trailers)
+			}
+			c.expect("SETTINGS ACK", "DATA 1 (100)", "HEADERS 1 END grpc-status=0")
+			s.over()
+		})
+	}
+}
+
+// The end of a response that has no content stands behind its headers, though
+// nothing of it needs a window.
+func TestEndWaitsForTheHeaders(t *testing.T) {
+	s := newScene(t, 1)
+	c, p := s.client, s.pods[0]
+	s.begin(4)
+	c.headers(101, true, ":method=GET", ":scheme=http", ":path=/")
+	p.got()
+	c.window(0, 1<<30)
+	c.held = true
+	for _, id := range []uint32{1, 3, 5, 7} {
+		c.window(id, 1<<20)
+		p.send(id, 80<<10, false)
+	}
+	p.headers(9, false, ":status=204")
+	p.data(9, true, "")
+	c.held = false
+	if found := strings.Join(c.got(), "\n"); !strings.Contains(found, "HEADERS 101 :status=204\nDATA 101 END") {
+		t.Error("the end does not follow the headers")
+	}
+	s.over()
+}
+
+// Beyond MaxBuffered a stream that is read goes on, however small its share is.
+func TestMaxBufferedEndsNobodyWhoReads(t *testing.T) {
+	s := newScene(t, 1, func(c *Config) { c.MaxBuffered = 1 << 20 })
+	p, c := s.pods[0], s.client
+	const open = 200
+	s.begin(open)
+	c.window(0, 1<<30)
+	for id := uint32(1); s.e.Counters().Buffered+maxFrame <= s.e.cfg.MaxBuffered; id += 2 {
+		p.send(id, s.e.cfg.StreamWindow, false)
+		c.got()
+	}
+	if share := s.e.cfg.MaxBuffered / open; share >= maxFrame {
+		t.Fatalf("each has a share of %d bytes", share)
+	}
+	p.send(2*open-1, maxFrame, false)
+	if n := content(c.got()); n != maxFrame {
+		t.Errorf("%d bytes went through", n)
+	}
+	s.over()
+}
+
+// The only pod goes: what it will not look at does not come there again, and stands
+// before those who have waited less long.
+func TestGoAwayOfTheOnlyPod(t *testing.T) {
+	s := newScene(t, 0)
+	p, c := s.addPod(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2}), s.client
+	for _, n := range []string{"1", "3", "5"} {
+		c.call(uint32(n[0]-'0'), true, "x-n="+n)
+	}
+	p.got()
+	p.do(func() { _ = p.fr.WriteGoAway(1, http2.ErrCodeNo, nil) })
+	p.expect()
+	if n := s.e.Counters().Waiting; n != 2 {
+		t.Errorf("%d calls wait", n)
+	}
+	q := s.rawPod()
+	q.do(func() { _ = q.fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1}) })
+	q.expect("SETTINGS…", "WINDOW_UPDATE…", "SETTINGS ACK", "HEADERS 1 END"+requestLine+" x-n=3")
+	s.over()
+}
+
+// A pod that has not answered yet is not waited for when it is to be drained.
+func TestDrainOpeningBackend(t *testing.T) {
+	s := newScene(t, 0)
+	p := s.rawPod()
+	p.conn.Drain(s.now)
+	if !p.conn.Done() {
+		t.Errorf("it is %s", p.conn.State())
+	}
+	s.over()
+}
+
+// A peer that never acknowledges our SETTINGS is given up, though its own came (RFC
+// 9113, 6.5.3).
+func TestUnacknowledgedSettings(t *testing.T) {
+	s := newScene(t, 0)
+	p := s.rawPod()
+	p.do(func() { _ = p.fr.WriteSettings() })
+	s.after(s.e.cfg.HandshakeTimeout - 1)
+	if p.conn.State() != Ready {
+		t.Errorf("it is %s", p.conn.State())
+	}
+	s.after(1)
+	p.ended(SettingsTimeout)
+	s.over()
+}

@@ -58,13 +58,18 @@ func (c *Conn) onSettings(flags byte, id uint32, p []byte) *Error {
 	if err := c.charge(budgetSettings); err != nil {
 		return err
 	}
-	// At once (RFC 9113, 6.5.3), before what the new values set going.
-	c.control(0, frameSettings, flagAck, 0)
-	// Values are applied in the order in which they come (RFC 9113, 6.5.3).
+	// In the order in which they come, and then at once the acknowledgement (RFC
+	// 9113, 6.5.3). What the new values set going obeys all of them, behind it: the
+	// peer's decoder may refuse a block that does not.
+	was := c.initWin
 	for ; len(p) > 0; p = p[6:] {
 		if err := c.set(setting{binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])}); err != nil {
 			return err
 		}
+	}
+	c.control(0, frameSettings, flagAck, 0)
+	if c.initWin > was {
+		c.pushAll()
 	}
 	if c.state == Opening {
 		c.state = Ready
@@ -137,14 +142,20 @@ func (c *Conn) resize(win int) *Error {
 	if by == 0 {
 		return nil
 	}
-	for _, s := range c.open(0) {
+	for _, s := range c.streams {
 		h := s.outgoing(c)
 		if h.win += by; h.win > maxWindow {
 			return &Error{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE makes a window larger than 2^31-1"}
 		}
-		if by > 0 && h.pending() > 0 && h.blocked == nil {
+	}
+	return nil
+}
+
+// pushAll sends what waited for the windows of their streams, the oldest first.
+func (c *Conn) pushAll() {
+	for _, s := range c.open(0) {
+		if h := s.outgoing(c); h.pending() > 0 && h.blocked == nil {
 			c.engine.push(h, maxWindow)
 		}
 	}
-	return nil
 }
