@@ -547,13 +547,7 @@ func TestFirstIsEmpty(t *testing.T) {
 	for _, comes := range []bool{true, false} {
 		var asked atomic.Int32
 		nothing := func(w *world) { w.source.Tell(endpoint.Set{Reason: "NXDOMAIN"}) }
-		inBubble(t, nil, func(o *Options) {
-			opener := o.Opener
-			o.Opener = endpoint.OpenerFunc(func(target endpoint.Target) (endpoint.Source, error) {
-				s, err := opener.Open(target)
-				return asker{s, &asked}, err
-			})
-		}, func(w *world) {
+		inBubble(t, nil, counting(&asked), func(w *world) {
 			c := w.client()
 			id := c.call()
 			pass(firstGrace - 500*time.Millisecond)

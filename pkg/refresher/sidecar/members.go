@@ -95,8 +95,10 @@ func (p *Proxy) apply(members []*reconcile.Member, now policy.Nanos) {
 			was := pd.held
 			pd.update(m)
 			p.pods = append(p.pods, pd)
-			if was && !pd.held {
-				pd.ended, pd.retryAt = false, 0 // it is believed again
+			if was != pd.held {
+				// Whoever is held from now on and has no connection is told of again,
+				// whoever is believed again is dialled at once.
+				pd.ended, pd.retryAt = false, 0
 			}
 			continue
 		}
