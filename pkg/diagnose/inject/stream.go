@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
@@ -14,9 +16,16 @@ import (
 // Stream is a file of manifests: YAML documents or JSON objects, one after the other, some of them Lists. Its text stays as it is but for
 // what is put in and taken out.
 type Stream struct {
+	mark   string // the byte order mark that the text begins with, or nothing
 	chunks []chunk
 	json   bool
 }
+
+// byteOrderMark is what some editors put before UTF-8. No parser is to see it: it would be a part of the first key.
+const byteOrderMark = "\ufeff"
+
+// ErrUTF16 is the error of a text that is not UTF-8.
+var ErrUTF16 = errors.New("it is UTF-16")
 
 // chunk is one document with everything up to the next: the line of dashes before it and the comments around it belong to it.
 type chunk struct {
@@ -41,9 +50,19 @@ type ParseError struct {
 	Err  error
 }
 
-// Error names the line, in one line: the parser has one for each thing that is wrong.
+// parserLine is how the parser names a line, which it counts from the document's first.
+var parserLine = regexp.MustCompile(`\bline (\d+)\b`)
+
+// Error names the line, in one line: the parser has one for each thing that is wrong. Its lines become those of the stream.
 func (e *ParseError) Error() string {
-	return fmt.Sprintf("the document that begins on line %d cannot be read: %s", e.Line, strings.Join(strings.Fields(e.Err.Error()), " "))
+	text := parserLine.ReplaceAllStringFunc(e.Err.Error(), func(s string) string {
+		n, err := strconv.Atoi(strings.TrimPrefix(s, "line "))
+		if err != nil {
+			return s
+		}
+		return fmt.Sprintf("line %d", n+e.Line-1)
+	})
+	return fmt.Sprintf("the document that begins on line %d cannot be read: %s", e.Line, strings.Join(strings.Fields(text), " "))
 }
 
 // Unwrap returns the parser's error.
@@ -52,6 +71,12 @@ func (e *ParseError) Unwrap() error { return e.Err }
 // Parse reads a stream.
 func Parse(src []byte) (*Stream, error) {
 	s := &Stream{}
+	if bytes.HasPrefix(src, []byte{0xff, 0xfe}) || bytes.HasPrefix(src, []byte{0xfe, 0xff}) { // the parser reads it, and counts other bytes
+		return nil, &ParseError{1, ErrUTF16}
+	}
+	if rest, ok := bytes.CutPrefix(src, []byte(byteOrderMark)); ok {
+		src, s.mark = rest, byteOrderMark
+	}
 	var parts []string
 	if strings.HasPrefix(strings.TrimLeft(string(src), " \t\r\n"), "{") {
 		parts = splitJSON(src)
@@ -134,10 +159,91 @@ func splitJSON(src []byte) []string {
 // String returns the stream's text.
 func (s *Stream) String() string {
 	var b strings.Builder
+	b.WriteString(s.mark)
 	for _, c := range s.chunks {
 		b.WriteString(c.src)
 	}
 	return b.String()
+}
+
+// eol is how the stream ends its lines.
+func (s *Stream) eol() string {
+	text := s.String()
+	if i := strings.IndexByte(text, '\n'); i > 0 && text[i-1] == '\r' {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// endLine ends the last line of a stream, if it has no end. A text that ends with the file, and then with a line end, would be another.
+func (s *Stream) endLine() error {
+	if len(s.chunks) == 0 {
+		return nil
+	}
+	last := &s.chunks[len(s.chunks)-1]
+	if last.src == "" || strings.HasSuffix(last.src, "\n") {
+		return nil
+	}
+	ended := last.src + s.eol()
+	t, err := parse(ended)
+	if err == nil && last.root != nil {
+		var root map[string]any
+		if root, err = t.decode(); err == nil && !same(last.root, root) {
+			err = errForm
+		}
+	}
+	if err != nil {
+		return errors.New("the last document ends in the middle of a line: end the file with a line end")
+	}
+	last.src = ended
+	return nil
+}
+
+// Append adds the documents of another stream, which is not to be used afterwards: between YAML documents stands a line of dashes.
+func (s *Stream) Append(more *Stream) error {
+	if err := s.endLine(); err != nil {
+		return err
+	}
+	eol := s.eol()
+	if s.json != more.json {
+		s.asYAML(eol)
+		more.asYAML(eol)
+	}
+	for i, c := range more.chunks {
+		if i == 0 && !s.json && !dashed(c.src) {
+			c.src = "---" + eol + c.src
+		}
+		s.chunks = append(s.chunks, c)
+	}
+	return nil
+}
+
+// asYAML makes YAML documents of JSON objects that follow each other without a sign.
+func (s *Stream) asYAML(eol string) {
+	if !s.json {
+		return
+	}
+	s.json = false
+	for i := range s.chunks {
+		c := &s.chunks[i]
+		c.src = strings.TrimRight(c.src, " \t\r\n") + eol
+		if i > 0 {
+			c.src = "---" + eol + c.src
+		}
+	}
+}
+
+// dashed reports whether a document has the line that divides it from the one before.
+func dashed(src string) bool {
+	for l := range strings.Lines(src) {
+		if strings.HasPrefix(l, "---") {
+			return true
+		}
+		if l = strings.TrimSpace(l); l != "" && !strings.HasPrefix(l, "#") {
+			return false
+		}
+	}
+	return false
 }
 
 // Objects returns the objects of the stream in order.
@@ -257,20 +363,14 @@ func (s *Stream) AddTwin(content map[string]any, write func(any) ([]byte, error)
 		return err
 	}
 	text := strings.TrimRight(string(b), "\n") + "\n"
-	eol := "\n"
-	whole := s.String()
-	if i := strings.IndexByte(whole, '\n'); i > 0 && whole[i-1] == '\r' {
-		eol = "\r\n"
-	}
+	eol, whole := s.eol(), s.String()
 	if !s.json {
 		text = "---\n# " + comment + "\n" + text
 	}
 	text = strings.ReplaceAll(text, "\n", eol)
 	if !strings.HasSuffix(whole, "\n") && whole != "" {
-		last := &s.chunks[len(s.chunks)-1]
-		was := last.root
-		if err := s.set(last, last.src+eol); err != nil || !same(was, last.root) { // a text that ends with the file, and now with a line end
-			return errors.New("the last document ends in the middle of a line: end the file with a line end")
+		if err := s.endLine(); err != nil {
+			return err
 		}
 		text = strings.TrimSuffix(text, eol)
 	}

@@ -106,12 +106,13 @@ func corpus(t testing.TB) map[string]string {
 	return out
 }
 
-// variants are the same manifest in other clothes: line ends, no line end at the end.
+// variants are the same manifest in other clothes: line ends, no line end at the end, the mark that Windows' editors put before UTF-8.
 func variants(src string) map[string]string {
 	unix := strings.ReplaceAll(src, "\r\n", "\n")
 	return map[string]string{
 		"as it is": src, "unix": unix, "windows": strings.ReplaceAll(unix, "\n", "\r\n"),
 		"no end": strings.TrimRight(unix, "\n"), "windows, no end": strings.TrimRight(strings.ReplaceAll(unix, "\n", "\r\n"), "\r\n"),
+		"windows, mark": "\ufeff" + strings.ReplaceAll(unix, "\n", "\r\n"), "mark": "\ufeff" + unix,
 	}
 }
 
@@ -157,6 +158,86 @@ func TestThereAndBack(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestAppend: files become one stream, in which each document is what it was.
+func TestAppend(t *testing.T) {
+	const eol = "\n"
+	for name, c := range map[string]struct {
+		files []string
+		want  string
+		json  bool
+		err   string
+	}{
+		"yaml":            {[]string{"a: 1\n", "b: 2\n"}, "a: 1\n---\nb: 2\n", false, ""},
+		"has its line":    {[]string{"a: 1\n", "# b\n---\nb: 2\n"}, "a: 1\n# b\n---\nb: 2\n", false, ""},
+		"no line end":     {[]string{"a: 1", "b: 2"}, "a: 1\n---\nb: 2", false, ""},
+		"words, no end":   {[]string{"a: 1\n# one", "b: 2\n"}, "a: 1\n# one\n---\nb: 2\n", false, ""},
+		"windows":         {[]string{"a: 1\r\nc: 1", "b: 2\r\n"}, "a: 1\r\nc: 1\r\n---\r\nb: 2\r\n", false, ""},
+		"mark":            {[]string{"\ufeffa: 1\n", "\ufeffb: 2\n"}, "\ufeffa: 1\n---\nb: 2\n", false, ""},
+		"json":            {[]string{`{"a":1}`, `{"b":2}` + eol}, "{\"a\":1}\n{\"b\":2}\n", true, ""},
+		"json, then yaml": {[]string{`{"a":1} {"c":3}`, "b: 2\n"}, "{\"a\":1}\n---\n{\"c\":3}\n---\nb: 2\n", false, ""},
+		"yaml, then json": {[]string{"b: 2\n", "{\"a\":1}\n{\"c\":3}\n"}, "b: 2\n---\n{\"a\":1}\n---\n{\"c\":3}\n", false, ""},
+		"flow":            {[]string{"{a: 1}\n", "{b: 2}\n"}, "{a: 1}\n---\n{b: 2}\n", false, ""},
+		"open text":       {[]string{"a: |\n  text", "b: 2\n"}, "", false, "ends in the middle of a line"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all *inject.Stream
+			var want []map[string]any
+			for _, f := range c.files {
+				s, err := inject.Parse([]byte(f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, o := range s.Objects() {
+					want = append(want, o.Content())
+				}
+				if all == nil {
+					all = s
+				} else if err := all.Append(s); c.err != "" || err != nil {
+					if err == nil || !strings.Contains(err.Error(), c.err) || c.err == "" {
+						t.Errorf("%v, want %q", err, c.err)
+					}
+					return
+				}
+			}
+			if all.String() != c.want || all.JSON() != c.json {
+				t.Errorf("%q, want %q; JSON %t", all.String(), c.want, all.JSON())
+			}
+			again, err := inject.Parse([]byte(all.String()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []map[string]any
+			for _, o := range again.Objects() {
+				got = append(got, o.Content())
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestParseError: what cannot be read is named by its lines in the file.
+func TestParseError(t *testing.T) {
+	for name, c := range map[string]struct {
+		src  string
+		want []string
+	}{
+		"first":  {"a: 1\nb: [\n", []string{"begins on line 1 "}},
+		"later":  {"a: 1\n---\nb: 1\nb: 2\n", []string{"begins on line 2 ", "line 4: ", "defined at line 3"}},
+		"utf-16": {"\xff\xfea\x00:\x00 \x001\x00", []string{"UTF-16"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := inject.Parse([]byte(c.src))
+			for _, w := range c.want {
+				if err == nil || !strings.Contains(err.Error(), w) {
+					t.Errorf("%v, want %q", err, w)
+				}
+			}
+		})
 	}
 }
 
