@@ -22,11 +22,10 @@ import (
 // taken over.
 func failure(ctx context.Context, s *collect.Session, op collect.Op, err error) *collect.CallError {
 	ce := s.Failure(ctx, op, err)
-	st, ok := apiStatus(err)
-	if ce == nil || !ok || ce.Kind == collect.KindStopped {
+	if ce == nil || ce.Kind == collect.KindStopped {
 		return ce
 	}
-	status, ok := admission(op, st)
+	status, ok := Admission(op, err)
 	if !ok {
 		return ce
 	}
@@ -55,18 +54,29 @@ func namesObject(st metav1.Status) bool { return st.Details != nil && st.Details
 var (
 	podSecurity = regexp.MustCompile(`violates PodSecurity "((?:privileged|baseline|restricted):[a-z0-9.]{1,16})"`)
 	webhook     = regexp.MustCompile(`admission webhook "([a-z0-9.-]{1,253})" denied`)
+	noWebhook   = regexp.MustCompile(`failed calling webhook "([a-z0-9.-]{1,253})"`)
 	policy      = regexp.MustCompile(`ValidatingAdmissionPolicy '([a-z0-9.-]{1,253})'`)
 	limitRange  = regexp.MustCompile(`\b(minimum|maximum) (cpu|memory|ephemeral-storage) (usage|limit)|must be less than or equal to`)
 )
 
-// admission words an answer that is not about roles. It is false for those that collect words well.
-func admission(op collect.Op, st metav1.Status) (diagnose.Status, bool) {
+const hintWebhooks = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations -o yaml shows whose it is"
+
+// Admission words the API server's answer to a request that would change something, where it is not about roles: what the part of
+// admission is called that refused, and where to look next. It is false for answers that collect words well, RBAC's among them.
+func Admission(op collect.Op, err error) (diagnose.Status, bool) {
+	st, ok := apiStatus(err)
+	if !ok {
+		return diagnose.Status{}, false
+	}
 	what, ns := wanted(op), op.Namespace
 	denied := func(hint, format string, args ...any) (diagnose.Status, bool) {
 		return diagnose.Status{State: diagnose.Denied, Reason: fmt.Sprintf(format, args...), Hint: hint}, true
 	}
 	if m := webhook.FindStringSubmatch(st.Message); m != nil {
-		return denied("its owner can say what it wants", "admission webhook %s does not allow %s", m[1], what)
+		return denied("its owner can say what it wants: "+hintWebhooks, "admission webhook %s does not allow %s", m[1], what)
+	}
+	if m := noWebhook.FindStringSubmatch(st.Message); m != nil {
+		return diagnose.Status{State: diagnose.Failed, Reason: fmt.Sprintf("admission webhook %s does not answer, and without its word the API server does not allow %s", m[1], what), Hint: hintWebhooks}, true
 	}
 	if m := policy.FindStringSubmatch(st.Message); m != nil {
 		return denied("kubectl describe validatingadmissionpolicy "+m[1], "admission policy %s does not allow %s", m[1], what)
@@ -89,7 +99,7 @@ func admission(op collect.Op, st metav1.Status) (diagnose.Status, bool) {
 	}
 	switch m := podSecurity.FindStringSubmatch(rest); {
 	case m != nil:
-		hint := ""
+		hint := "kubectl get namespace " + ns + " --show-labels shows the level that it enforces"
 		if op.Sub == "ephemeralcontainers" {
 			hint = "the pod itself does not keep to that level, so nothing may be added to it"
 		}
@@ -116,7 +126,7 @@ func wanted(op collect.Op) string {
 	case "exec":
 		return "exec in pod " + op.Object
 	case "":
-		if op.Verb == "create" {
+		if op.Verb == "create" && op.Resource == collect.Pods {
 			return "the probe's pod"
 		}
 	}
