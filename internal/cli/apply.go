@@ -11,10 +11,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/diff"
 	"golang.org/x/term"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect"
+	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/collect/live"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/fix"
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose/report/quote"
 )
@@ -182,19 +185,10 @@ func createService(ctx context.Context, s *collect.Session, t fix.Object, dry bo
 	return answered(ctx, s, op, raw, err)
 }
 
-// answered turns an answer into the object, or a refusal into the session's words with the server's own beside them: what admission says of
-// a change is what its author has to read.
+// answered turns an answer into the object, or a refusal into an error.
 func answered(ctx context.Context, s *collect.Session, op collect.Op, raw []byte, err error) (map[string]any, error) {
 	if err != nil {
-		err = statusOf(raw, err)
-		failure := s.Failure(ctx, op, err)
-		if failure.Kind == collect.KindServer || failure.Kind == collect.KindGarbage || failure.Kind == "" {
-			return nil, couldNot(fmt.Errorf("%s: %w", op, err), failure.Status.Hint)
-		}
-		if failure.Kind == collect.KindDenied {
-			return nil, couldNot(failure, "what --apply changes is in no Role that this plugin prints; without --apply it writes what somebody who may can apply")
-		}
-		return nil, failure
+		return nil, notTaken(s.Failure(ctx, op, statusOf(raw, err)))
 	}
 	out := map[string]any{}
 	if err := json.Unmarshal(raw, &out); err != nil {
@@ -202,3 +196,55 @@ func answered(ctx context.Context, s *collect.Session, op collect.Op, raw []byte
 	}
 	return out, nil
 }
+
+// notTaken words why the API server did not take a change: a lack of rights, or what admission thinks of it. Its own words stand beside
+// it: what admission says of a change is what its author has to read.
+func notTaken(f *collect.CallError) error {
+	var api apierrors.APIStatus
+	if !errors.As(f.Err, &api) || f.Kind == collect.KindStopped {
+		return f
+	}
+	st := api.Status()
+	told := func(reason, hint string) error {
+		return couldNot(fmt.Errorf("%s: %s", reason, serverWords(st.Message)), hint)
+	}
+	if strings.HasSuffix(st.Message, "does not support dry run") {
+		return told("what --apply would change cannot be shown first", "without --apply it writes what `kubectl apply` takes, which asks for no dry run")
+	}
+	if st.Reason == metav1.StatusReasonConflict {
+		return told("somebody changed it since it was read", "run again, which reads it anew")
+	}
+	if why, ok := live.Admission(f.Op, f.Err); ok {
+		hint := why.Hint
+		if why.State == diagnose.Denied && hint != "" && !strings.Contains(hint, "not RBAC") {
+			hint = "this is admission, not RBAC; " + hint
+		}
+		return told(why.Reason, hint)
+	}
+	switch f.Kind {
+	case collect.KindDenied:
+		return couldNot(f, fmt.Sprintf("%s diagnose --rbac -n %s prints the Role %s, which --apply needs; without --apply it writes what somebody who may can apply",
+			Name, f.Op.Namespace, applyRole))
+	case collect.KindServer, collect.KindGarbage:
+		return told(f.Reason, f.Status.Hint)
+	}
+	return f
+}
+
+// serverWords is what the API server says of a refusal, in one line and of bounded length, without what stands beside it already.
+func serverWords(message string) string {
+	for _, before := range []string{"denied the request: ", "denied request: ", " is forbidden: "} {
+		if _, rest, ok := strings.Cut(message, before); ok {
+			message = rest
+			break
+		}
+	}
+	words := strings.Join(strings.Fields(message), " ")
+	if r := []rune(words); len(r) > mostWords {
+		words = string(r[:mostWords]) + "…"
+	}
+	return words
+}
+
+// mostWords is how much of what the API server says is repeated: policies list what they miss in each container.
+const mostWords = 1000

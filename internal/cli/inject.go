@@ -1,12 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,11 +38,12 @@ type injectFlags struct {
 
 // changeFlags are those of inject and uninject.
 type changeFlags struct {
-	files   []string
-	clients []string
-	output  string
-	apply   bool
-	yes     bool
+	files     []string
+	recursive bool
+	clients   []string
+	output    string
+	apply     bool
+	yes       bool
 }
 
 // injectOptions are ready to run.
@@ -67,17 +64,19 @@ type injectOptions struct {
 
 // changeOptions say what is changed: manifests, or one live object.
 type changeOptions struct {
-	files   []string
-	clients []collect.ClientRef
-	live    collect.ClientRef
-	patch   bool // print a patch, not a manifest
-	apply   bool
-	yes     bool
+	files     []string
+	recursive bool
+	clients   []collect.ClientRef
+	live      collect.ClientRef
+	patch     bool // print a patch, not a manifest
+	apply     bool
+	yes       bool
 }
 
 func (a *app) changeFlags(cmd *cobra.Command, f *changeFlags) {
 	fl := cmd.Flags()
-	fl.StringSliceVarP(&f.files, "filename", "f", nil, "manifests to read: a file, or - for standard input")
+	fl.StringSliceVarP(&f.files, "filename", "f", nil, "manifests to read: a file, a folder (its *.yaml, *.yml and *.json), or - for standard input")
+	fl.BoolVarP(&f.recursive, "recursive", "R", false, "also read the folders in a folder that -f names")
 	fl.StringSliceVar(&f.clients, "client", nil, "workloads of the manifests to change, as KIND/NAME (default: those that call the Services)")
 	fl.StringVarP(&f.output, "output", "o", "manifest", "for a live object: manifest (for kubectl apply) or patch (for kubectl patch --type merge)")
 	fl.BoolVar(&f.apply, "apply", false, "change the live object: shows the context and what a dry run of the API server changes, and asks")
@@ -172,7 +171,7 @@ applies it. Headless Services that inject printed into the same manifests are ta
 }
 
 func (a *app) changeOptions(command string, f changeFlags, args []string) (changeOptions, error) {
-	o := changeOptions{files: f.files, apply: f.apply, yes: f.yes, patch: f.output == "patch"}
+	o := changeOptions{files: f.files, recursive: f.recursive, apply: f.apply, yes: f.yes, patch: f.output == "patch"}
 	if f.output != "manifest" && f.output != "patch" {
 		return o, badOutput(f.output, "manifest", "patch")
 	}
@@ -181,15 +180,15 @@ func (a *app) changeOptions(command string, f changeFlags, args []string) (chang
 	}
 	switch {
 	case len(args) > 1:
-		return o, usage("", "%s takes one workload, got %s as well", command, unquoted(args[1]))
+		return o, usage("run it once for each, or give manifests with -f", "%s takes one workload, got %s as well", command, unquoted(args[1]))
 	case len(args) == 0 && len(f.files) == 0:
 		return o, usage(Name+" "+command+" -f FILE, or KIND/NAME for a live object", "which manifests, or which workload?")
 	case len(args) > 0 && len(f.files) > 0:
-		return o, usage("", "give -f FILE or %s, not both", unquoted(args[0]))
+		return o, usage("-f is for manifests, KIND/NAME for a live object; several files are -f FILE,FILE", "give -f FILE or %s, not both", unquoted(args[0]))
 	case len(f.files) > 0 && f.apply:
 		return o, usage(Name+" "+command+" -f FILE … | kubectl apply -f -", "--apply changes a live object, and -f reads manifests")
 	case len(f.files) > 0 && f.output == "patch":
-		return o, usage("", "-o patch is for a live object, and -f reads manifests")
+		return o, usage("leave -o out: what -f reads comes out as manifests", "-o patch is for a live object, and -f reads manifests")
 	case len(args) == 0:
 		for _, c := range f.clients {
 			ref, err := parseWorkload(c, a.namespace())
@@ -200,7 +199,7 @@ func (a *app) changeOptions(command string, f changeFlags, args []string) (chang
 		}
 		return o, nil
 	case len(f.clients) > 0:
-		return o, usage("", "--client chooses among manifests (-f)")
+		return o, usage("leave --client out: "+unquoted(args[0])+" is what is changed", "--client chooses among manifests (-f)")
 	}
 	ref, err := parseWorkload(args[0], a.namespace())
 	if err != nil {
@@ -241,11 +240,12 @@ func (a *app) injectOptions(f injectFlags, args []string) (injectOptions, error)
 	case f.adminPort < 1 || f.adminPort > 65535 || f.adminPort == diagnose.SidecarDebugPort:
 		return o, usage("", "--admin-port is a port, and not %d", diagnose.SidecarDebugPort)
 	case o.ports != nil && len(o.keys) > 1:
-		return o, usage("", "--port says the ports of one Service")
+		return o, usage("give the Services' manifests with -f, or leave --offline and --port out: the cluster has their ports", "--port says the ports of one Service, and these are %d", len(o.keys))
 	case o.files == nil && (f.offline || o.ports != nil):
-		return o, usage("", "--offline and --port are for manifests (-f)")
+		return o, usage("leave them out: what a live object calls is asked of its cluster", "--offline and --port are for manifests (-f)")
 	case f.offline && f.sockets:
-		return o, usage("", "--sockets looks at running pods, and --offline asks no cluster")
+		return o, usage("leave --offline out to look into the pods, or --sockets out: the ports that containers declare are looked at anyway",
+			"--sockets looks at running pods, and --offline asks no cluster")
 	case o.domain != "" && len(validation.IsDNS1123Subdomain(o.domain)) > 0:
 		return o, usage("cluster.local is the usual one", "--cluster-domain: %s cannot be a DNS domain", shown(f.domain))
 	case f.image == "" || strings.ContainsFunc(f.image, func(r rune) bool { return r <= ' ' || r > '~' }):
@@ -282,7 +282,7 @@ func parseServices(words []string, namespace string) ([]diagnose.Key, error) {
 
 func (f injectFlags) givenPorts() ([]inject.Port, error) {
 	if len(f.targets) > len(f.ports) {
-		return nil, usage("", "--target-port says the pods' port behind a --port: give both")
+		return nil, usage("--port 80 --target-port 6565 is an example", "--target-port says the pods' port behind a --port: give both")
 	}
 	var out []inject.Port
 	for i, p := range f.ports {
@@ -291,7 +291,7 @@ func (f injectFlags) givenPorts() ([]inject.Port, error) {
 			t = f.targets[i]
 		}
 		if p < 1 || p > 65535 || t < 1 || t > 65535 {
-			return nil, usage("", "a port is a number from 1 to 65535")
+			return nil, usage("", "--port %d --target-port %d: a port is a number from 1 to 65535", p, t)
 		}
 		out = append(out, inject.Port{Number: int32(p), Target: int32(t)})
 	}
@@ -325,52 +325,6 @@ func (a *app) completeServiceList(cmd *cobra.Command, _ []string, typed string) 
 	used := strings.Split(before, ",")
 	names := slices.DeleteFunc(a.ask(cmd.Context(), collect.Services, a.namespace()), func(n string) bool { return slices.Contains(used, n) })
 	return matching(typed, before, names), noFiles
-}
-
-// maxManifest is how much of a file or of standard input is read.
-const maxManifest = 64 << 20
-
-// readStream reads all files as one stream of manifests.
-func (a *app) readStream(files []string) (*inject.Stream, error) {
-	var all []byte
-	for _, name := range files {
-		b, err := a.readManifest(name)
-		if err != nil {
-			return nil, couldNot(fmt.Errorf("-f %s: %w", unquoted(name), err), "")
-		}
-		if len(all) > 0 && all[len(all)-1] != '\n' {
-			all = append(all, '\n')
-		}
-		if len(all) > 0 && !strings.HasPrefix(strings.TrimSpace(string(b)), "{") {
-			all = append(all, "---\n"...)
-		}
-		all = append(all, b...)
-	}
-	if len(bytes.TrimSpace(all)) == 0 {
-		return nil, couldNot(errors.New("the manifests are empty"), "see whether the command that writes them failed")
-	}
-	s, err := inject.Parse(all)
-	var pe *inject.ParseError
-	if errors.As(err, &pe) {
-		hint := "a template has to be rendered first (helm template, kustomize build)"
-		if strings.Contains(err.Error(), "already defined") {
-			hint = "two documents have a line --- between them; -f FILE,FILE puts it there"
-		}
-		return nil, couldNot(fmt.Errorf("the manifests cannot be read: %w", err), hint)
-	}
-	return s, err
-}
-
-func (a *app) readManifest(name string) ([]byte, error) {
-	if name == "-" {
-		return io.ReadAll(io.LimitReader(a.stdin, maxManifest))
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxManifest))
-	return b, errors.Join(err, f.Close())
 }
 
 // remarks prints what was found on the way, and returns the error of what is refused.

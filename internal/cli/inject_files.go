@@ -24,12 +24,12 @@ type candidate struct {
 
 // injectFiles edits manifests and writes them out. Nothing is written when anything is refused.
 func (a *app) injectFiles(ctx context.Context, o injectOptions) error {
-	stream, err := a.readStream(o.files)
+	stream, err := a.readStream(o.changeOptions)
 	if err != nil {
 		return err
 	}
 	if all, err := candidates(stream, o.namespace); err != nil || len(all) == 0 {
-		return cmp.Or(err, noWorkload())
+		return cmp.Or(err, noWorkload(stream))
 	}
 	came := stream.RemoveTwins()
 	if ns := a.namespaceOf(stream); ns != "" {
@@ -59,10 +59,12 @@ func (a *app) injectFiles(ctx context.Context, o injectOptions) error {
 		if err := stream.Add(c.object, in); err != nil {
 			return couldNot(fmt.Errorf("%s: %w", c.w.Ref(), err), "write its pod template in plain block style, without merge keys and shared anchors")
 		}
-		a.note("%s: injected", c.w.Ref())
 	}
 	if err := a.twins(o, stream, around, &files, came); err != nil {
 		return err
+	}
+	for _, c := range chosen { // now that nothing is refused any more
+		a.note("%s: injected", c.w.Ref())
 	}
 	_, err = fmt.Fprint(a.Out, stream.String())
 	return err
@@ -166,7 +168,7 @@ func (a *app) choose(ctx context.Context, o injectOptions, stream *inject.Stream
 	}
 	switch {
 	case len(all) == 0:
-		return nil, noWorkload()
+		return nil, noWorkload(stream)
 	case len(clients) == 0:
 		return nil, couldNot(fmt.Errorf("the manifests hold only the Service's own pods"), "inject the workloads that call it")
 	case len(clients) > 1 && len(naming) == 0:
@@ -183,9 +185,28 @@ func (a *app) choose(ctx context.Context, o injectOptions, stream *inject.Stream
 	return clients, nil
 }
 
-func noWorkload() error {
-	return couldNot(errors.New("the manifests hold no workload"), "inject a Deployment, StatefulSet, DaemonSet, ReplicaSet, CronJob, Job or Pod")
+// noWorkload says what the manifests hold instead, each kind as kubectl writes it: Rollout.argoproj.io.
+func noWorkload(stream *inject.Stream) error {
+	var kinds []string
+	for _, o := range stream.Objects() {
+		kind, _ := o.Content()["kind"].(string)
+		version, _ := o.Content()["apiVersion"].(string)
+		if group, _, ok := strings.Cut(version, "/"); ok && kind != "" {
+			kind += "." + group
+		}
+		if kind != "" && !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	err := errors.New("the manifests hold no workload")
+	if len(kinds) > 0 {
+		err = fmt.Errorf("%w, only %s", err, strings.Join(kinds[:min(len(kinds), mostKinds)], ", "))
+	}
+	return couldNot(err, "inject a Deployment, StatefulSet, DaemonSet, ReplicaSet, CronJob, Job or Pod")
 }
+
+// mostKinds is how many of the kinds that are of no use are named.
+const mostKinds = 5
 
 func candidates(stream *inject.Stream, namespace string) ([]candidate, error) {
 	var out []candidate
@@ -231,7 +252,7 @@ func serviceList(keys []diagnose.Key) string {
 
 // uninjectFiles takes the injections out of manifests.
 func (a *app) uninjectFiles(o changeOptions) error {
-	stream, err := a.readStream(o.files)
+	stream, err := a.readStream(o)
 	if err != nil {
 		return err
 	}
@@ -239,6 +260,7 @@ func (a *app) uninjectFiles(o changeOptions) error {
 	if err != nil {
 		return err
 	}
+	var notes []string // for the end, when nothing is refused any more
 	if len(o.clients) > 0 {
 		if all, err = named(all, o.clients); err != nil {
 			return err
@@ -249,7 +271,7 @@ func (a *app) uninjectFiles(o changeOptions) error {
 			if k.Namespace != "" {
 				in = " -n " + k.Namespace
 			}
-			a.note("svc/%s: taken out of the manifests; one in the cluster stays (kubectl delete svc %s%s)", k.Name, k.Name, in)
+			notes = append(notes, fmt.Sprintf("svc/%s: taken out of the manifests; one in the cluster stays (kubectl delete svc %s%s)", k.Name, k.Name, in))
 		}
 	}
 	for _, c := range all {
@@ -258,8 +280,14 @@ func (a *app) uninjectFiles(o changeOptions) error {
 			return couldNot(fmt.Errorf("%s: %w", c.w.Ref(), err), "")
 		}
 		if had {
-			a.note("%s: taken out", c.w.Ref())
+			notes = append(notes, c.w.Ref()+": taken out")
 		}
+	}
+	if notes == nil {
+		notes = []string{"no sidecar is in the manifests: they are written as they are"}
+	}
+	for _, n := range notes {
+		a.note("%s", n)
 	}
 	_, err = fmt.Fprint(a.Out, stream.String())
 	return err

@@ -108,14 +108,19 @@ func (a *app) uninjectLive(ctx context.Context, o changeOptions) error {
 		a.note("%s has no sidecar: nothing is changed", w.Ref())
 		return nil
 	}
+	c := change{ref: o.live, before: obj, after: after}
+	if o.apply {
+		err = a.applyChange(ctx, s, c, o.yes)
+	} else {
+		err = a.printPatch(c)
+	}
+	if err != nil {
+		return err
+	}
 	for _, k := range w.Services {
 		a.note("note: svc/%s stays, for other clients: kubectl delete svc %s -n %s", k.Name+fix.TwinSuffix, k.Name+fix.TwinSuffix, k.Namespace)
 	}
-	c := change{ref: o.live, before: obj, after: after}
-	if o.apply {
-		return a.applyChange(ctx, s, c, o.yes)
-	}
-	return a.printPatch(c)
+	return nil
 }
 
 // change is what becomes of a live object, and the Services that are made first.

@@ -23,6 +23,9 @@ type role struct {
 	rules     []rule
 }
 
+// applyRole is the role that changing live objects takes.
+const applyRole = "grpclb-inject"
+
 // roles lists the minimal roles of each depth. What `diagnose` asks of the API server is held against this list in the
 // end-to-end tests.
 func roles(namespace, dnsNamespace string) []role {
@@ -75,13 +78,26 @@ func roles(namespace, dnsNamespace string) []role {
 			about: []string{"--probe: as --sockets, and a short-lived pod that makes the calls."},
 			rules: []rule{{"", []string{"pods"}, []string{"create", "delete"}, "delete: the pod, and those of runs that were killed"}},
 		},
+		{
+			name: applyRole, namespace: namespace,
+			about: []string{"inject --apply and uninject --apply: change a client, and make the headless Service. inject reads beside that what depth static reads.",
+				"It belongs to the namespace of the client, and to that of the Service when it is another.",
+				"RISK: who may patch a workload can run anything that its namespace and its ServiceAccount allow."},
+			rules: []rule{
+				{"apps", []string{"deployments", "statefulsets", "daemonsets"}, []string{"get", "patch"}, "the clients"},
+				{"batch", []string{"cronjobs"}, []string{"get", "patch"}, "the clients"},
+				{"", []string{"services"}, []string{"create"}, "the headless Service; not for --no-twin, nor for uninject"},
+				{"", []string{"namespaces"}, []string{"get"}, "this namespace's labels: whether a mesh injects its proxy there"},
+			},
+		},
 	}
 }
 
 // writeRBAC prints the roles as manifests; binding them is left to the reader, who knows the subject.
 func writeRBAC(w io.Writer, namespace, dnsNamespace string) error {
 	var b strings.Builder
-	b.WriteString("# Minimal roles for kubectl grpclb, one for each depth. Apply the ones you want to allow, and bind them.\n")
+	b.WriteString("# Minimal roles for kubectl grpclb, one for each depth. Apply the ones you want to allow, and bind them:\n" +
+		"# kubectl create rolebinding ROLE --role ROLE --user USER -n NAMESPACE (clusterrolebinding and --clusterrole for the ClusterRole).\n")
 	for _, r := range roles(namespace, dnsNamespace) {
 		b.WriteString("---\n")
 		for _, line := range r.about {
