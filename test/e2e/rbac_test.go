@@ -30,8 +30,10 @@ type printedRole struct {
 	Rules    []rbacv1.PolicyRule
 }
 
-// short is the role's depth: static, nodes, dns, observe, sockets or probe.
-func (r printedRole) short() string { return strings.TrimPrefix(r.Metadata.Name, "grpclb-diagnose-") }
+// short is the role's depth: static, nodes, dns, observe, sockets or probe; or inject.
+func (r printedRole) short() string {
+	return strings.TrimPrefix(strings.TrimPrefix(r.Metadata.Name, "grpclb-"), "diagnose-")
+}
 
 // printedRoles reads what `diagnose --rbac` prints.
 func (s *space) printedRoles() []printedRole {
@@ -47,8 +49,8 @@ func (s *space) printedRoles() []printedRole {
 			out = append(out, r)
 		}
 	}
-	if len(out) != 6 || o.code != 0 {
-		s.Fatalf("%d roles, want 6: %s", len(out), o)
+	if len(out) != 7 || o.code != 0 {
+		s.Fatalf("%d roles, want 7: %s", len(out), o)
 	}
 	return out
 }
@@ -242,6 +244,9 @@ func TestRolesSuffice(t *testing.T) {
 		return
 	}
 	for _, r := range rightsOf(roles) {
+		if r.role == "inject" { // TestInjectRoleSuffices
+			continue
+		}
 		why, excused := unusedHere[r.String()]
 		if used[r] == excused {
 			t.Errorf("%s: used %t, and the table says %q: a role grants what is needed and nothing else", r, used[r], why)
@@ -382,6 +387,54 @@ func TestFixNeedsItsGets(t *testing.T) {
 	o := s.grpclb(append(args, user)...)
 	if strings.Contains(o.stdout, "kind: Deployment") || !strings.Contains(o.stdout+o.stderr, "may not get deployment caller") {
 		t.Errorf("without the right to get Deployments: %s", o)
+	}
+}
+
+// TestInjectRoleSuffices: the Role for --apply is enough to inject, beside those that reading takes, and by itself to uninject; without one
+// of its rights the refusal names the right and the Role.
+func TestInjectRoleSuffices(t *testing.T) {
+	s := newSpace(t)
+	s.apply(server("backend"), service("backend"), client("caller", "static://backend:6565"))
+	s.rollout("backend", "caller")
+	roles := s.printedRoles()
+	only := func(names ...string) []printedRole {
+		return slices.DeleteFunc(slices.Clone(roles), func(r printedRole) bool { return !slices.Contains(names, r.short()) })
+	}
+	inject := []string{"inject", "deploy/caller", "--service", "backend", "--cluster-domain", "cluster.local", "--apply", "--yes", "--as"}
+	for _, c := range []struct {
+		name string
+		gone right
+		says string
+	}{
+		{"no-patch", right{"inject", "apps", "deployments", "patch"}, "may not patch deployment caller in " + s.ns},
+		{"no-create", right{"inject", "", "services", "create"}, "may not create services in " + s.ns},
+	} {
+		o := s.grpclb(append(inject, s.subject(c.name, without(only("static", "nodes", "inject"), c.gone)))...)
+		if o.code != 3 || !strings.Contains(o.stderr, c.says) || !strings.Contains(o.stderr, "prints the Role grpclb-inject") {
+			t.Errorf("without the right to %s: %s", c.gone, o)
+		}
+	}
+	all := only("static", "nodes", "inject")
+	user := s.subject("injects", all)
+	since := int64(0)
+	if s.bed.Audit != "" {
+		since = s.auditPosition()
+	}
+	if o := s.grpclb(append(inject, user)...); o.code != 0 || !strings.Contains(o.stderr, "deploy/caller changed") {
+		t.Fatalf("with all rights: %s", o)
+	}
+	if s.bed.Audit != "" {
+		used := s.wantOnly(all, s.audited(since, func(r request) bool { return r.As.Username == user }))
+		for _, r := range []right{
+			{"inject", "apps", "deployments", "patch"}, {"inject", "", "services", "create"}, {"inject", "", "namespaces", "get"},
+		} {
+			if !used[r] {
+				t.Errorf("%s was not used", r)
+			}
+		}
+	}
+	if o := s.grpclb("uninject", "deploy/caller", "--apply", "--yes", "--as", s.subject("uninjects", only("inject"))); o.code != 0 || !strings.Contains(o.stderr, "deploy/caller changed") {
+		t.Errorf("with the Role for --apply alone: %s", o)
 	}
 }
 
