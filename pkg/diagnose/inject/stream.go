@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/grpclb/kubectl-grpclb/pkg/diagnose"
 )
@@ -24,8 +25,8 @@ type Stream struct {
 // byteOrderMark is what some editors put before UTF-8. No parser is to see it: it would be a part of the first key.
 const byteOrderMark = "\ufeff"
 
-// ErrUTF16 is the error of a text that is not UTF-8.
-var ErrUTF16 = errors.New("it is UTF-16")
+// ErrNotUTF8 is the error of a text that is UTF-16, in another encoding, or none.
+var ErrNotUTF8 = errors.New("it is not UTF-8")
 
 // chunk is one document with everything up to the next: the line of dashes before it and the comments around it belong to it.
 type chunk struct {
@@ -71,8 +72,8 @@ func (e *ParseError) Unwrap() error { return e.Err }
 // Parse reads a stream.
 func Parse(src []byte) (*Stream, error) {
 	s := &Stream{}
-	if bytes.HasPrefix(src, []byte{0xff, 0xfe}) || bytes.HasPrefix(src, []byte{0xfe, 0xff}) { // the parser reads it, and counts other bytes
-		return nil, &ParseError{1, ErrUTF16}
+	if !utf8.Valid(src) || bytes.IndexByte(src, 0) >= 0 { // the parser would read UTF-16, and count other bytes
+		return nil, &ParseError{1, ErrNotUTF8}
 	}
 	if rest, ok := bytes.CutPrefix(src, []byte(byteOrderMark)); ok {
 		src, s.mark = rest, byteOrderMark
@@ -286,7 +287,7 @@ func (s *Stream) Add(o Object, in *Injection) error {
 	c := &s.chunks[o.chunk]
 	steps, err := in.steps(c.root, o.template())
 	if err == nil {
-		err = s.edit(c, o, steps)
+		err = s.edit(c, steps)
 	}
 	if err != nil {
 		return errors.Join(err, s.set(c, was))
@@ -295,7 +296,7 @@ func (s *Stream) Add(o Object, in *Injection) error {
 	again := *c
 	steps, err = removal(again.root, o.template())
 	if err == nil {
-		err = s.edit(&again, o, steps)
+		err = s.edit(&again, steps)
 	}
 	if err == nil && again.src != clean {
 		err = errForm
@@ -316,7 +317,7 @@ func (s *Stream) Remove(o Object) (bool, error) {
 	if err != nil || steps == nil {
 		return false, err
 	}
-	return true, s.edit(c, o, steps)
+	return true, s.edit(c, steps)
 }
 
 // template is the path of the object's pod template in its document.
@@ -324,8 +325,8 @@ func (o Object) template() []any {
 	return append(append([]any{}, o.path...), templatePath(textAt(o.root, "kind"))...)
 }
 
-func (s *Stream) edit(c *chunk, o Object, steps []op) error {
-	out, err := edit(c.src, strings.ToLower(textAt(o.root, "kind"))+"/"+textAt(o.root, "metadata", "name"), steps)
+func (s *Stream) edit(c *chunk, steps []op) error {
+	out, err := edit(c.src, steps)
 	if err != nil {
 		return err
 	}

@@ -226,9 +226,11 @@ func TestParseError(t *testing.T) {
 		src  string
 		want []string
 	}{
-		"first":  {"a: 1\nb: [\n", []string{"begins on line 1 "}},
-		"later":  {"a: 1\n---\nb: 1\nb: 2\n", []string{"begins on line 2 ", "line 4: ", "defined at line 3"}},
-		"utf-16": {"\xff\xfea\x00:\x00 \x001\x00", []string{"UTF-16"}},
+		"first":           {"a: 1\nb: [\n", []string{"begins on line 1 "}},
+		"later":           {"a: 1\n---\nb: 1\nb: 2\n", []string{"begins on line 2 ", "line 4: ", "defined at line 3"}},
+		"utf-16":          {"\xff\xfea\x00:\x00 \x001\x00", []string{"not UTF-8"}},
+		"utf-16, no mark": {"a\x00:\x00 \x001\x00", []string{"not UTF-8"}},
+		"latin":           {"a: \xe4\n", []string{"not UTF-8"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := inject.Parse([]byte(c.src))

@@ -2,7 +2,6 @@ package inject
 
 import (
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -310,14 +309,14 @@ func replaceOnce(s, old, now string) (string, bool) {
 }
 
 // edit does steps to a document's text and to its object, and returns the text when both came out the same.
-func edit(src string, path string, steps []op) (string, error) {
+func edit(src string, steps []op) (string, error) {
 	for _, greedy := range []bool{false, true} {
 		out, err := editAs(src, steps, greedy)
 		if err == nil {
 			return out, nil
 		}
 		if greedy {
-			return "", fmt.Errorf("%s: %w", path, err)
+			return "", err
 		}
 	}
 	return "", errForm

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -75,6 +76,9 @@ func Read(obj map[string]any, namespace string) (Workload, error) {
 		return w, fmt.Errorf("%s: %w", w.Ref(), err)
 	}
 	if err := json.Unmarshal(raw, &w.Template); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+			err = fmt.Errorf("%s is not of the form %s", wrong.Field, wrong.Value)
+		}
 		return w, fmt.Errorf("%s: its pod template is not one: %w", w.Ref(), err)
 	}
 	if len(w.Template.Spec.Containers) == 0 {
