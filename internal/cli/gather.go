@@ -395,7 +395,11 @@ func (a *app) load(o gatherOptions) (*diagnose.Snapshot, error) {
 		snap, err = snapfile.LoadFile(o.from)
 	}
 	if err != nil {
-		return nil, couldNot(fmt.Errorf("--from %s: %w", o.from, err), "")
+		hint := ""
+		if fe, ok := errors.AsType[*snapfile.FormatError](err); ok {
+			hint = fe.Hint
+		}
+		return nil, couldNot(fmt.Errorf("--from %s: %w", o.from, err), hint)
 	}
 	if len(o.chosen.names) == 0 {
 		return snap, nil

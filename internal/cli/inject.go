@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,8 +177,8 @@ func (a *app) changeOptions(command string, f changeFlags, args []string) (chang
 	if f.output != "manifest" && f.output != "patch" {
 		return o, badOutput(f.output, "manifest", "patch")
 	}
-	if len(args) == 2 && !strings.Contains(args[0], "/") {
-		args = []string{args[0] + "/" + args[1]}
+	if len(args) >= 2 && !strings.Contains(args[0], "/") {
+		args = append([]string{args[0] + "/" + args[1]}, args[2:]...)
 	}
 	switch {
 	case len(args) > 1:
@@ -203,6 +205,9 @@ func (a *app) changeOptions(command string, f changeFlags, args []string) (chang
 	}
 	ref, err := parseWorkload(args[0], a.namespace())
 	if err != nil {
+		if _, statErr := os.Stat(args[0]); statErr == nil || slices.Contains(manifestEndings, filepath.Ext(args[0])) {
+			return o, usage(Name+" "+command+" -f "+args[0], "%s is no workload, and manifests are named with -f", unquoted(args[0]))
+		}
 		return o, err
 	}
 	o.live = ref
@@ -258,7 +263,15 @@ func (a *app) injectOptions(f injectFlags, args []string) (injectOptions, error)
 func parseServices(words []string, namespace string) ([]diagnose.Key, error) {
 	var out []diagnose.Key
 	for _, w := range words {
-		w = strings.TrimPrefix(w, "svc/")
+		if kind, name, ok := strings.Cut(w, "/"); ok {
+			if !isServiceWord(kind) {
+				return nil, usage("--service NAME, or NAME.NAMESPACE: `kubectl get svc -A` lists them", "%s is not a Service", shown(w))
+			}
+			w = name
+		}
+		if name, _, ok := strings.Cut(w, ":"); ok {
+			return nil, usage("--service "+name+": all of its ports are led through the sidecar", "%s: a Service is named without a port", shown(w))
+		}
 		k := diagnose.Key{Namespace: namespace, Name: w}
 		if name, ns, ok := strings.Cut(w, "."); ok {
 			ns, _, _ = strings.Cut(ns, ".svc")

@@ -105,12 +105,15 @@ func (a *app) look(ctx context.Context, o injectOptions, files *offlineFacts) (*
 	}
 	if !o.offline {
 		if err := a.openFor(ctx, out, len(byNamespace) == 0); err != nil {
-			return nil, err
+			return nil, withoutCluster(err, files)
 		}
 	}
 	snaps := map[string]*diagnose.Snapshot{}
 	for ns, names := range byNamespace {
 		snap, err := a.gatherServices(ctx, out.session, ns, names, o)
+		if _, silent := errors.AsType[*collect.UnreachableError](err); silent {
+			err = withoutCluster(err, files)
+		}
 		if snap == nil || err != nil {
 			return out, err
 		}
@@ -150,6 +153,23 @@ func (a *app) openFor(ctx context.Context, out *surroundings, optional bool) err
 	}
 	out.session = s
 	return nil
+}
+
+// withoutCluster adds to the hint of an error, that no cluster can be asked, how manifests do without one.
+func withoutCluster(err error, files *offlineFacts) error {
+	if files == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	hint := "--offline asks none: with the Service's manifest among those of -f, or its ports as --port"
+	var f *failure
+	var h hinter
+	switch {
+	case errors.As(err, &f) && f.hint != "":
+		hint = f.hint + "; " + hint
+	case errors.As(err, &h) && h.Hint() != "":
+		hint = h.Hint() + "; " + hint
+	}
+	return couldNot(err, hint)
 }
 
 // close ends the session, if there is one.

@@ -213,7 +213,7 @@ func candidates(stream *inject.Stream, namespace string) ([]candidate, error) {
 	for _, obj := range stream.Objects() {
 		w, ok, err := stream.Workload(obj, namespace)
 		if err != nil {
-			return nil, couldNot(err, "")
+			return nil, couldNot(err, "manifests are read whole: what only changes others, such as a patch of kustomize, is rendered first")
 		}
 		if ok {
 			out = append(out, candidate{object: obj, w: w})

@@ -58,8 +58,8 @@ func (a *app) readStream(o changeOptions) (*inject.Stream, error) {
 // parseHint is what to do about a manifest that cannot be read.
 func parseHint(text []byte, err error) string {
 	switch {
-	case errors.Is(err, inject.ErrUTF16):
-		return "save it as UTF-8: what Windows PowerShell writes with > is UTF-16, `| Out-File -Encoding utf8 FILE` is not"
+	case errors.Is(err, inject.ErrNotUTF8):
+		return "save it as UTF-8: what Windows PowerShell writes with > is UTF-16, and with `| Out-File -Encoding utf8 FILE` it is not"
 	case strings.Contains(err.Error(), "already defined"):
 		return "two documents have a line --- between them; -f FILE,FILE puts it there"
 	case bytes.Contains(text, []byte("{{")):

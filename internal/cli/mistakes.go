@@ -47,6 +47,10 @@ func badFlag(cmd *cobra.Command, err error) error {
 			want = "a whole number within reach"
 		case "bool":
 			want = "true or false"
+		case "intSlice":
+			want, hint = "whole numbers with commas between them", "80,443 are such numbers"
+		case "stringSlice":
+			want, hint = "values with commas between them", "a quotation mark stands around a whole value or not at all: '\"a,b\",c'"
 		}
 		return usage(hint, "--%s takes %s, not %q", f.Name, want, value.GetValue())
 	case errors.As(err, &none):
