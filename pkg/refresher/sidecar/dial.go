@@ -82,10 +82,8 @@ func (p *Proxy) nextDials(now policy.Nanos) {
 		pd := p.dialQueue[0]
 		p.dialQueue[0] = nil
 		p.dialQueue = p.dialQueue[1:]
-		if pd.queued {
-			pd.queued = false
-			pd.connect(now)
-		}
+		pd.queued = false
+		pd.connect(now)
 	}
 }
 

@@ -307,7 +307,6 @@ func (pd *pod) drain(now policy.Nanos) {
 	if pd.cancel != nil {
 		pd.cancel()
 	}
-	pd.queued = false
 	for _, c := range slices.Clone(pd.links) {
 		c.link.ours = true
 		c.rl.Drain(now)

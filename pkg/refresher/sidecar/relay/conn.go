@@ -273,11 +273,9 @@ func (c *Conn) Abort(now policy.Nanos, s Status) {
 	}
 	if c.client {
 		for _, st := range c.open(0) {
+			// Where Out has no room for that, the end of the connection says it: a reset
+			// would say that the client cancelled the call.
 			c.engine.answer(st, answerOf(s))
-			if st.front == c {
-				// It waits for room in Out, which it will not get.
-				c.engine.resetFront(st, Cancel)
-			}
 		}
 	}
 	c.seal()

@@ -255,3 +255,101 @@ func TestUnacknowledgedSettings(t *testing.T) {
 	p.ended(SettingsTimeout)
 	s.over()
 }
+
+// A request that has ended gets no credit any more.
+func TestNoCreditBehindTheEnd(t *testing.T) {
+	s := newScene(t, 0)
+	p, c := s.addPod(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}), s.client
+	p.window(0, 1<<20)
+	for i, end := range []bool{true, false} {
+		id := uint32(2*i + 1)
+		c.call(id, false)
+		c.send(id, s.e.cfg.StreamWindow/2, end)
+		if n := content(p.got()); n != s.e.cfg.StreamWindow/2 {
+			t.Fatalf("%d bytes came", n)
+		}
+	}
+	c.expect("WINDOW_UPDATE 3 65536")
+	s.over()
+}
+
+// A call that a pod did not look at takes the place that it leaves, though no more
+// calls may wait.
+func TestRefusedStreamWithAFullRow(t *testing.T) {
+	s := newScene(t, 0, func(c *Config) { c.MaxWaiting = 1 })
+	p, c := s.addPod(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1}), s.client
+	c.call(1, true, "x-n=1")
+	c.call(3, true, "x-n=3")
+	p.got()
+	p.reset(1, RefusedStream)
+	p.expect("HEADERS 3 END" + requestLine + " x-n=1")
+	c.expect()
+	s.over()
+}
+
+// Answers to PINGs fill a transport as well: calls that find no room because of
+// them go on when it takes them.
+func TestRoomComesBackBehindPings(t *testing.T) {
+	s := newScene(t, 1)
+	c, p := s.client, s.pods[0]
+	c.call(1, false)
+	p.window(0, 1<<20)
+	p.window(1, 1<<20)
+	p.got()
+	p.held = true
+	c.send(1, s.e.cfg.MaxOut, false)
+	for p.conn.Room() {
+		p.do(func() { _ = p.fr.WritePing(false, [8]byte{}) })
+	}
+	c.call(3, true, "x-n=3")
+	if n := s.e.Counters().Waiting; n != 1 {
+		t.Fatalf("%d calls wait", n)
+	}
+	p.held = false
+	lines := p.got()
+	if last := lines[len(lines)-1]; !strings.HasSuffix(last, "x-n=3") {
+		t.Errorf("the last frame is %.60s", last)
+	}
+	s.over()
+}
+
+// A pod that answered a call and then says that it never saw it does not have it
+// run twice.
+func TestGoAwayBehindTheHeaders(t *testing.T) {
+	s := newScene(t, 2)
+	c, p := s.client, s.pods[0]
+	c.call(1, true)
+	p.got()
+	p.answer(1, false)
+	p.do(func() { _ = p.fr.WriteGoAway(0, http2.ErrCodeNo, nil) })
+	s.pods[1].expect()
+	c.expect("HEADERS 1"+responseLine, "RST 1 REFUSED_STREAM")
+	s.over()
+}
+
+// A client that does not read is not told that it cancelled its call.
+func TestAbortOfOneWhoDoesNotRead(t *testing.T) {
+	s := newScene(t, 1)
+	c, p := s.client, s.pods[0]
+	s.begin(8)
+	c.window(0, 1<<30)
+	c.held = true
+	for id := uint32(1); id < 16; id += 2 {
+		p.send(id, defaultWindow, false)
+	}
+	if !c.conn.full() {
+		t.Fatal("there is room")
+	}
+	c.conn.Abort(s.now, Status{14, "the sidecar ends"})
+	c.held = false
+	lines := c.got()
+	for _, l := range lines {
+		if strings.HasPrefix(l, "RST") {
+			t.Error(l)
+		}
+	}
+	if last := lines[len(lines)-1]; last != "GOAWAY 15 NO_ERROR" {
+		t.Error(last)
+	}
+	s.over()
+}

@@ -226,9 +226,7 @@ func (c *Conn) onWindowUpdate(id uint32, p []byte) *Error {
 		c.streamError(s, FlowControlError, "the stream's window is larger than 2^31-1")
 	default:
 		h.win += n
-		if h.blocked == nil {
-			c.engine.push(h, maxWindow)
-		}
+		c.engine.push(h, maxWindow)
 	}
 	return nil
 }

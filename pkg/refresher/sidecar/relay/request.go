@@ -233,7 +233,6 @@ func (e *Engine) assign(s *stream, b *Conn) {
 	s.headPos = b.position()
 	h := &s.req
 	h.win, h.sent = b.initWin, 0
-	s.res.recv, s.res.credit = e.cfg.StreamWindow, 0
 	h.done = h.fin && h.pending() == 0 && !h.hasTrl
 	b.writeHeaders(s.bid, s.fields, h.done)
 	if b.nextID > maxStreamID {

@@ -154,8 +154,6 @@ func (c *Conn) resize(win int) *Error {
 // pushAll sends what waited for the windows of their streams, the oldest first.
 func (c *Conn) pushAll() {
 	for _, s := range c.open(0) {
-		if h := s.outgoing(c); h.pending() > 0 && h.blocked == nil {
-			c.engine.push(h, maxWindow)
-		}
+		c.engine.push(s.outgoing(c), maxWindow)
 	}
 }
