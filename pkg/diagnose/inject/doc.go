@@ -1,7 +1,12 @@
 // Package inject puts the refresher sidecar into the pod template of a client, and takes it out again.
 //
-//	out, err := inject.Inject(stream, func(w inject.Workload) (*inject.Injection, error) { ... })
-//	was, err := inject.Uninject(out) // the bytes of stream
+//	stream, err := inject.Parse(manifests)
+//	for _, o := range stream.Objects() {
+//		w, ok, err := stream.Workload(o, "default") // false for what has no pod template
+//		in, remarks := inject.Decide(w, options, facts) // nil when a remark is a Refusal
+//		err = stream.Add(o, in) // and stream.Remove(o) gives the same bytes again
+//	}
+//	out := stream.String()
 //
 // An injected pod has three things more: a container named grpclb-refresher, hostAliases that lead the names of the Services to it, and an
 // annotation that records both. Or, where names cannot be led there, its variables and arguments name 127.0.0.1 instead ([ModeEnv]).
