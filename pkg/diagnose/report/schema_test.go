@@ -31,6 +31,8 @@ import (
 
 const schemaDir = "../../../docs/schema"
 
+//go:generate go test . -run ^TestSchemas$ -update
+
 // TestSchemas keeps docs/schema equal to the Go types, and holds real documents against it. A reader of ours must not
 // break when a field is added, so the published schemas allow unknown fields; the test does not.
 func TestSchemas(t *testing.T) {
