@@ -205,7 +205,7 @@ func (a *app) changeOptions(command string, f changeFlags, args []string) (chang
 	}
 	ref, err := parseWorkload(args[0], a.namespace())
 	if err != nil {
-		if _, statErr := os.Stat(args[0]); statErr == nil || slices.Contains(manifestEndings, filepath.Ext(args[0])) {
+		if _, statErr := os.Stat(args[0]); statErr == nil || args[0] == "-" || slices.Contains(manifestEndings, filepath.Ext(args[0])) {
 			return o, usage(Name+" "+command+" -f "+args[0], "%s is no workload, and manifests are named with -f", unquoted(args[0]))
 		}
 		return o, err
