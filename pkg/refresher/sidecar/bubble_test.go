@@ -175,10 +175,11 @@ func TestHeld(t *testing.T) {
 	})
 }
 
-// TestGoAwayOfHeld: one that said GOAWAY is not held at all.
+// TestGoAwayOfHeld: one that said GOAWAY is not held at all, though somebody may be
+// there again.
 func TestGoAwayOfHeld(t *testing.T) {
 	inBubble(t, []int{1, 2}, nil, func(w *world) {
-		w.pod(1).refuse = true
+		w.pod(1).delay = 3 * time.Second
 		w.conn(1).sayGoAway()
 		pass(10 * time.Millisecond)
 		w.source.Tell(endpoint.Set{Endpoints: nil, Reason: "NXDOMAIN"})

@@ -217,10 +217,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// ready waits until n pods get calls.
+// ready waits until n pods get calls: on a busy machine the picker is made anew some
+// milliseconds after the last one came up.
 func (p *proxy) ready(n int) {
 	p.t.Helper()
-	p.until("the pods are ready", func() bool { return p.count(StateReady)+p.count(StateWarming) == n })
+	p.until("the pods are ready", func() bool {
+		up := p.count(StateReady) + p.count(StateWarming)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return up == n && !p.stale
+	})
 }
 
 func (p *proxy) count(state string) int {

@@ -1,6 +1,9 @@
 package sidecar
 
 import (
+	"context"
+	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,6 +107,18 @@ func TestNothingLingersForNothing(t *testing.T) {
 		if code, text := c.ended(c.call()); code != "14" || !strings.Contains(text, "has no endpoints") || w.calls(1) != 0 {
 			t.Errorf("%s %q, %d calls", code, text, w.calls(1))
 		}
+	})
+}
+
+// TestLingerEnds: also when nothing else happens in that moment.
+func TestLingerEnds(t *testing.T) {
+	inBubble(t, []int{1}, nil, func(w *world) {
+		w.meet(2, func(pod *fakePod) { pod.delay, pod.refuse = 4900*time.Millisecond, true })
+		w.source.Set(endpoints(2)...)
+		pass(lingerMax - time.Millisecond)
+		w.want(1, StateDraining, "it gets calls until")
+		pass(2 * time.Millisecond)
+		w.want(1, StateGone, "")
 	})
 }
 
@@ -229,6 +244,73 @@ func TestHeldWhileConnected(t *testing.T) {
 	})
 }
 
+// TestShutDownIsBelieved: an answer without pods whose servers end, with calls still
+// open, is no wrong one.
+func TestShutDownIsBelieved(t *testing.T) {
+	inBubble(t, []int{1, 2}, holding, func(w *world) {
+		w.client().calling(2)
+		for _, i := range []int{1, 2} {
+			w.meet(i, func(pod *fakePod) { pod.refuse = true })
+			w.conn(i).sayGoAway()
+		}
+		pass(time.Millisecond)
+		w.source.Tell(nxdomain)
+		pass(time.Millisecond)
+		w.want(1, StateDraining, "")
+		if s := w.Stats(); s.GuardDecisions["held"] != 0 {
+			t.Errorf("%v", s.GuardDecisions)
+		}
+	})
+}
+
+// TestReachedTooLate: an attempt that succeeds when its pod was removed is of no use.
+func TestReachedTooLate(t *testing.T) {
+	inBubble(t, []int{2}, nil, func(w *world) {
+		w.meet(1, func(pod *fakePod) { pod.delay = 2 * time.Second })
+		w.source.Set(endpoints(1, 2)...)
+		pass(time.Second)
+		w.source.Set(endpoints(2)...)
+		pass(2 * time.Second)
+		w.want(1, StateGone, "")
+		if n := w.open(1); n != 0 {
+			t.Errorf("%d connections are open", n)
+		}
+	}, func(w *world) {
+		w.Proxy.dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			return w.dial(context.WithoutCancel(ctx), a) // it was too late to end it
+		}
+	})
+}
+
+// TestSlowStartOfHalf: as many new pods as there are old ones begin slowly. Who
+// returns from an ejection does so whatever the others are.
+func TestSlowStartOfHalf(t *testing.T) {
+	inBubble(t, []int{1, 2}, nil, func(w *world) {
+		pass(time.Minute)
+		w.source.Set(endpoints(1, 2, 3, 4)...)
+		pass(time.Millisecond)
+		w.want(3, StateWarming, "")
+		w.want(4, StateWarming, "")
+		pass(time.Minute)
+		c := w.client()
+		for range 30 {
+			c.call()
+			w.answerPods("14", 1)
+			w.answerPods("0", 2, 3, 4)
+		}
+		pass(time.Second)
+		w.want(1, StateEjected, "")
+		for s := StateEjected; s == StateEjected; s, _ = w.state(1) {
+			pass(time.Second)
+		}
+		w.want(1, StateWarming, "")
+		w.source.Set(endpoints(1, 2, 3, 4, 5, 6, 7, 8, 9)...)
+		pass(time.Millisecond)
+		w.want(1, StateWarming, "")
+		w.want(9, StateReady, "")
+	})
+}
+
 // TestPauseBeginsWithTheAttempt: back-off is counted from the beginning of the
 // attempt that failed (gRPC's connection-backoff.md), so that a slow failure
 // costs no pause on top.
@@ -332,89 +414,4 @@ func TestSlowStartAfterAway(t *testing.T) {
 			t.Errorf("%d of 300 calls", n)
 		}
 	})
-}
-
-// TestWeights: a pod of three times the weight gets three times the calls.
-func TestWeights(t *testing.T) {
-	inBubble(t, nil, nil, func(w *world) {
-		both := endpoints(1, 2)
-		both[0].Weight = 3
-		w.source.Set(both...)
-		pass(time.Second)
-		w.client().calling(40)
-		if w.calls(1) < 28 || w.calls(1) > 32 {
-			t.Errorf("%d of 40 calls", w.calls(1))
-		}
-	})
-}
-
-// TestConnectionsShareCalls: of a pod's connections the one with the fewest calls is
-// taken.
-func TestConnectionsShareCalls(t *testing.T) {
-	inBubble(t, []int{1}, func(o *Options) { o.Policy.ConnectionsPerEndpoint = 2 }, func(w *world) {
-		w.client().calling(6)
-		for i, c := range w.pod(1).conns {
-			if n := len(c.got()); n != 3 {
-				t.Errorf("%d calls on connection %d", n, i)
-			}
-		}
-	})
-}
-
-// TestRefusedByTheOnlyPod: a call that the only pod did not look at goes there again.
-func TestRefusedByTheOnlyPod(t *testing.T) {
-	inBubble(t, []int{1}, nil, func(w *world) {
-		c := w.client()
-		id := c.call()
-		w.conn(1).refuse(w.conn(1).got()[0])
-		if n := len(w.conn(1).got()); n != 2 {
-			t.Fatalf("%d calls", n)
-		}
-		w.answerAll(false)
-		if code, text := c.ended(id); code != "0" {
-			t.Errorf("%s %q", code, text)
-		}
-	})
-}
-
-// TestSilentAfterItsCalls: what a pod does not acknowledge is waited for also when
-// the call that it was for has ended: clients have deadlines.
-func TestSilentAfterItsCalls(t *testing.T) {
-	inBubble(t, []int{1}, nil, func(w *world) {
-		w.Proxy.mu.Lock()
-		begun := time.Now()
-		w.look = func(*conn) (transport, bool) { return transport{unacked: true, lastAck: time.Since(begun)}, true }
-		w.Proxy.mu.Unlock()
-		c := w.client()
-		id := c.call()
-		pass(time.Second)
-		c.mu.Lock()
-		err := c.f.WriteRSTStream(id, http2.ErrCodeCancel)
-		c.mu.Unlock()
-		if err != nil {
-			t.Fatal(err)
-		}
-		pass(time.Second)
-		w.want(1, StateSilent, "")
-	})
-}
-
-// TestNoConnectionMoreForSlowPods: where a pod does not take what it has, more
-// connections would not help.
-func TestNoConnectionMoreForSlowPods(t *testing.T) {
-	g := newGate()
-	inBubble(t, nil, func(o *Options) { o.Limits.MaxConnectionsPerPod = 4 }, func(w *world) {
-		w.pod(1).streams = 2
-		w.source.Set(endpoints(1)...)
-		pass(time.Second)
-		open := g.close()
-		c := w.client()
-		c.upload(65_535)
-		c.calling(2)
-		if n := w.dialled(1); n != 1 || w.Stats().Waiting != 1 {
-			t.Errorf("%d connections, %d calls wait", n, w.Stats().Waiting)
-		}
-		open()
-		pass(time.Millisecond)
-	}, g.dial)
 }

@@ -201,10 +201,6 @@ func (pd *pod) succeeded(c *conn, now policy.Nanos) {
 		pd.ended = false
 		pd.p.loop.Connected(pd.id)
 	}
-	if pd.gone {
-		c.link.ours = true
-		c.rl.Drain(now)
-	}
 	pd.assess(now)
 	pd.connect(now)
 }

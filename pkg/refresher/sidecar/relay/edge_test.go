@@ -353,3 +353,55 @@ func TestAbortOfOneWhoDoesNotRead(t *testing.T) {
 	}
 	s.over()
 }
+
+// What waits for a pod that has answered is dropped, though the client has not read
+// the answer yet.
+func TestAnsweredRequestHoldsNothing(t *testing.T) {
+	s := newScene(t, 0)
+	p := s.stalled()
+	c := s.addClient("slow", http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	s.pods = []*peer{p}
+	c.call(1, false)
+	c.data(1, false, "nobody reads this")
+	p.answer(1, false)
+	p.data(1, true, "answer")
+	if n := s.e.Counters().Buffered; n != len("answer") {
+		t.Errorf("%d bytes wait", n)
+	}
+	s.over()
+}
+
+// An idle pod's GOAWAY ends the connection at once.
+func TestGoAwayOfAnIdlePod(t *testing.T) {
+	s := newScene(t, 1)
+	p := s.pods[0]
+	p.do(func() { _ = p.fr.WriteGoAway(0, http2.ErrCodeNo, nil) })
+	p.expect("GOAWAY 0 NO_ERROR")
+	if !p.conn.Done() {
+		t.Errorf("it is %s", p.conn.State())
+	}
+	s.over()
+}
+
+// Calls wait for MaxWait at most, however late their deadline is.
+func TestMaxWaitBeforeTheDeadline(t *testing.T) {
+	s := newScene(t, 0, func(c *Config) { c.MaxWait = 5 * time.Second })
+	s.client.call(1, true, "grpc-timeout=10S")
+	s.after(5 * time.Second)
+	s.client.expect("HEADERS 1 END" + unavailable + "no pod had room for 5s")
+	s.over()
+}
+
+// Padding uses a stream's window (RFC 9113, 6.9.1), and is returned to it.
+func TestPaddingIsReturned(t *testing.T) {
+	s := newScene(t, 1)
+	c := s.client
+	c.call(1, false)
+	for range s.e.cfg.StreamWindow/2/257 + 1 {
+		c.do(func() { _ = c.fr.WriteDataPadded(1, false, []byte("x"), make([]byte, 255)) })
+	}
+	if got := c.got(); len(got) != 1 || !strings.HasPrefix(got[0], "WINDOW_UPDATE 1 ") {
+		t.Errorf("%q", got)
+	}
+	s.over()
+}

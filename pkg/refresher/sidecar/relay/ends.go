@@ -194,7 +194,6 @@ func (e *Engine) elsewhere(s *stream, how ending) {
 		e.empty(h)
 		e.await(h, s.retained)
 	}
-	h.done = false
 	e.dispatch(s)
 }
 

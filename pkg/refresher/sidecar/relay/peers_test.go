@@ -166,7 +166,7 @@ func TestRefusedStreamGoesElsewhere(t *testing.T) {
 	for i, p := range s.pods {
 		p.expect("HEADERS 1"+requestLine, "DATA 1 ab", "HEADERS 1 END t=1")
 		p.reset(1, RefusedStream)
-		if call := s.lastCall(); call.Outcome != policy.Overloaded || call.Retried != (i < 2) {
+		if call := s.lastCall(); call.Outcome != policy.Overloaded || call.Retried != (i < 2) || call.RequestBytes != 2 {
 			t.Errorf("attempt %d was %+v", i, call)
 		}
 		// The scene takes the first that is not to be avoided.
