@@ -110,16 +110,23 @@ func TestNothingLingersForNothing(t *testing.T) {
 	})
 }
 
-// TestLingerEnds: also when nothing else happens in that moment.
+// TestLingerEnds: also when nothing else happens in that moment, whether or not
+// something did before.
 func TestLingerEnds(t *testing.T) {
-	inBubble(t, []int{1}, nil, func(w *world) {
-		w.meet(2, func(pod *fakePod) { pod.delay, pod.refuse = 4900*time.Millisecond, true })
-		w.source.Set(endpoints(2)...)
-		pass(lingerMax - time.Millisecond)
-		w.want(1, StateDraining, "it gets calls until")
-		pass(2 * time.Millisecond)
-		w.want(1, StateGone, "")
-	})
+	const slow = 4900 * time.Millisecond // the attempts end at other times
+	for _, first := range []time.Duration{slow, 0} {
+		inBubble(t, []int{1}, nil, func(w *world) {
+			pass(time.Minute) // the handshake's time is over
+			w.meet(2, func(pod *fakePod) { pod.delay, pod.refuse = first, true })
+			w.source.Set(endpoints(2)...)
+			pass(time.Millisecond)
+			w.meet(2, func(pod *fakePod) { pod.delay = slow })
+			pass(lingerMax - 2*time.Millisecond)
+			w.want(1, StateDraining, "it gets calls until")
+			pass(2 * time.Millisecond)
+			w.want(1, StateGone, "")
+		})
+	}
 }
 
 // TestGoneAreBounded: of many pods that go at once not all are shown.
