@@ -107,6 +107,7 @@ func TestSpliceDrains(t *testing.T) {
 		w.want(1, StateDraining, "")
 		pass(2 * time.Second)
 		w.want(1, StateGone, "")
+		_ = far.SetReadDeadline(time.Now().Add(time.Second))
 		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
