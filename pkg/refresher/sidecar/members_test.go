@@ -29,6 +29,19 @@ func (w *world) meet(i int, change func(*fakePod)) {
 	change(pod)
 }
 
+// failing waits until a pod was dialled n times. The next pause is ten seconds and more
+// when most of them failed.
+func (w *world) failing(i, n int) {
+	w.t.Helper()
+	for range 300 {
+		if w.dialled(i) == n {
+			return
+		}
+		pass(time.Second)
+	}
+	w.t.Fatalf("%d attempts", w.dialled(i))
+}
+
 // cut ends the newest connection to a pod.
 func (w *world) cut(i int) {
 	_ = w.conn(i).nc.Close()
@@ -200,9 +213,7 @@ func TestBelievedAgain(t *testing.T) {
 	inBubble(t, []int{1, 2}, func(o *Options) { holding(o); o.Policy.ConnectionsPerEndpoint = 2 }, func(w *world) {
 		w.meet(1, func(pod *fakePod) { pod.refuse = true })
 		w.cut(1)
-		for w.dialled(1) < 10 { // the next pause is ten seconds and more
-			pass(time.Second)
-		}
+		w.failing(1, 10)
 		w.source.Tell(nxdomain)
 		pass(time.Millisecond)
 		w.want(1, StateHeld, "")
@@ -338,9 +349,7 @@ func TestEndsShortenNoPause(t *testing.T) {
 	inBubble(t, []int{1}, func(o *Options) { o.Policy.ConnectionsPerEndpoint = 3 }, func(w *world) {
 		w.meet(1, func(pod *fakePod) { pod.refuse = true })
 		w.cut(1)
-		for w.dialled(1) < 11 { // the next pause is ten seconds and more
-			pass(time.Second)
-		}
+		w.failing(1, 11)
 		for _, c := range w.pod(1).conns[:2] {
 			_ = c.nc.Close()
 			pass(time.Millisecond)
