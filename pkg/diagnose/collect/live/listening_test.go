@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -24,7 +23,7 @@ func listening(at string) agentapi.Socket {
 // look asks for the sockets of the pods with app=square.
 func (w *world) look(t *testing.T, o live.Options, ports ...int32) diagnose.Fact[[]diagnose.SocketTable] {
 	t.Helper()
-	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{CallTimeout: 2 * time.Second})
+	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{CallTimeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +91,7 @@ func TestListeningUnseen(t *testing.T) {
 			}
 		}, diagnose.NotAsked, "none of its pods runs"},
 		"no list": {func(w *world) { w.srv.Fail(kubetest.Fault{Resource: "pods", Verb: "list", Status: 403}) }, diagnose.Denied, "may not list pods in default"},
-		"hangs":   {func(w *world) { w.srv.Fail(kubetest.Fault{Resource: "pods", Verb: "list", Hang: true}) }, diagnose.Failed, "no answer within 2s"},
+		"hangs":   {func(w *world) { w.srv.Fail(kubetest.Fault{Resource: "pods", Verb: "list", Hang: true}) }, diagnose.Failed, "no answer within 5s"},
 		"refused": {func(w *world) {
 			w.srv.Fail(kubetest.Fault{Sub: "ephemeralcontainers", Status: 403}, kubetest.Fault{Sub: "exec", Status: 403})
 		}, diagnose.Denied, "exec is not allowed either"},

@@ -76,6 +76,9 @@ func leftovers() string {
 	return strings.Join(out, "\n\n")
 }
 
+// patience bounds what takes no time: a busy machine is no fault.
+const patience = 5 * time.Second
+
 const (
 	ns      = "default"
 	dnsA    = "kube-system/coredns-a"
@@ -126,7 +129,7 @@ func (w *world) rightRecords() []string {
 
 func (w *world) options() live.Options {
 	return live.Options{
-		Interval: 50 * time.Millisecond, StartWait: 2 * time.Second, Calls: 10,
+		Interval: 50 * time.Millisecond, StartWait: patience, Calls: 10,
 		Announce: func(text string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -149,7 +152,7 @@ func (w *world) run(t *testing.T, ctx context.Context, stages ...collect.Stage) 
 
 func (w *world) collect(t *testing.T, ctx context.Context, opt collect.Options, stages ...collect.Stage) *diagnose.Snapshot {
 	t.Helper()
-	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{Context: "test", CallTimeout: 2 * time.Second})
+	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{Context: "test", CallTimeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +167,7 @@ func (w *world) collect(t *testing.T, ctx context.Context, opt collect.Options, 
 // tryCollect leaves the error to the test: a pod that goes away meanwhile is one for some.
 func (w *world) tryCollect(t *testing.T, ctx context.Context, stages ...collect.Stage) (*diagnose.Snapshot, error) {
 	t.Helper()
-	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{CallTimeout: 2 * time.Second})
+	s, err := collect.NewSession(w.srv.Config(), collect.SessionOptions{CallTimeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
