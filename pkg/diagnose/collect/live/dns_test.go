@@ -211,7 +211,7 @@ func TestDNSCannotBeSeen(t *testing.T) {
 			}
 		}, diagnose.Failed, "none of the 2 DNS pods in kube-system is ready", "--dns-namespace"},
 		"upgrade hangs": {func(w *world, _ *live.Options) { w.nodes.Hang("portforward") }, diagnose.Failed,
-			"no answer within 5s to: create pods/portforward in kube-system", "--request-timeout"},
+			"no answer within 3s to: create pods/portforward in kube-system", "--request-timeout"},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()

@@ -91,7 +91,7 @@ func TestListeningUnseen(t *testing.T) {
 			}
 		}, diagnose.NotAsked, "none of its pods runs"},
 		"no list": {func(w *world) { w.srv.Fail(kubetest.Fault{Resource: "pods", Verb: "list", Status: 403}) }, diagnose.Denied, "may not list pods in default"},
-		"hangs":   {func(w *world) { w.srv.Fail(kubetest.Fault{Resource: "pods", Verb: "list", Hang: true}) }, diagnose.Failed, "no answer within 5s"},
+		"hangs":   {func(w *world) { w.srv.Fail(kubetest.Fault{Resource: "pods", Verb: "list", Hang: true}) }, diagnose.Failed, "no answer within 3s"},
 		"refused": {func(w *world) {
 			w.srv.Fail(kubetest.Fault{Sub: "ephemeralcontainers", Status: 403}, kubetest.Fault{Sub: "exec", Status: 403})
 		}, diagnose.Denied, "exec is not allowed either"},

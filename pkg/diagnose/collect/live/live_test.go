@@ -77,7 +77,7 @@ func leftovers() string {
 }
 
 // patience bounds what takes no time: a busy machine is no fault.
-const patience = 5 * time.Second
+const patience = 3 * time.Second
 
 const (
 	ns      = "default"

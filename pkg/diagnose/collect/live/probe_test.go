@@ -166,7 +166,7 @@ func TestProbePod(t *testing.T) {
 	w.nodes.Play(func(podtest.Agent) podtest.Play { return podtest.Play{Waiting: "ContainerCreating"} })
 	w.srv.Fail(kubetest.Fault{Verb: "delete", Resource: "pods", Status: 403})
 	snap := w.run(t, context.Background(), live.Probe(w.options()))
-	contains(t, "reason", snap.Probes.Reason, "did not start within 5s (ContainerCreating)")
+	contains(t, "reason", snap.Probes.Reason, "did not start within 3s (ContainerCreating)")
 	left := probePods(t, w)
 	if len(left) != 1 {
 		t.Fatalf("%v", left)

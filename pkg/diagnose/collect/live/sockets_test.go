@@ -117,8 +117,8 @@ func TestSocketsAgentFails(t *testing.T) {
 	}{
 		"image":         {podtest.Play{Waiting: "ImagePullBackOff"}, "the agent cannot start in pod default/square", "--image"},
 		"config":        {podtest.Play{Waiting: "CreateContainerConfigError"}, "CreateContainerConfigError", "kubectl describe pod"},
-		"never starts":  {podtest.Play{Waiting: "ContainerCreating"}, "did not start within 5s (ContainerCreating)", ""},
-		"odd reason":    {podtest.Play{Waiting: "canary \x1b[31m " + strings.Repeat("x", 5000)}, "did not start within 5s (no reason given)", ""},
+		"never starts":  {podtest.Play{Waiting: "ContainerCreating"}, "did not start within 3s (ContainerCreating)", ""},
+		"odd reason":    {podtest.Play{Waiting: "canary \x1b[31m " + strings.Repeat("x", 5000)}, "did not start within 3s (no reason given)", ""},
 		"no program":    {podtest.Play{Ended: "StartError"}, "StartError", "--image"},
 		"pod deleted":   {podtest.Play{Vanish: true}, "there is no pod square", ""},
 		"empty log":     {podtest.Play{}, "no whole report", "kubectl logs -n default"},
@@ -243,7 +243,7 @@ func TestSocketsNotByExec(t *testing.T) {
 		reason string
 	}{
 		"server fails": {func(w *world) { w.srv.Fail(kubetest.Fault{Sub: "ephemeralcontainers", Status: 500}) }, "the API server failed (500)"},
-		"hangs":        {func(w *world) { w.nodes.Hang("ephemeralcontainers") }, "no answer within 5s to: patch pods/ephemeralcontainers"},
+		"hangs":        {func(w *world) { w.nodes.Hang("ephemeralcontainers") }, "no answer within 3s to: patch pods/ephemeralcontainers"},
 		"windows": {func(w *world) {
 			for _, p := range w.pods {
 				p.Spec.OS = &corev1.PodOS{Name: corev1.Windows}
