@@ -6,12 +6,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 )
@@ -186,6 +189,13 @@ func (s *space) rollout(names ...string) {
 				fmt.Sprintf("%d wanted, %d updated, %d available, %d in all", want, st.UpdatedReplicas, st.AvailableReplicas, st.Replicas)
 		})
 	}
+	// The slices follow a moment later. Where a test keeps them from it, nothing is waited for in vain for long.
+	for range 20 {
+		if ok, _ := s.slicesFollow(); ok {
+			return
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
 }
 
 // pods lists the pods of an app that are not being deleted.
@@ -207,30 +217,46 @@ func (s *space) pods(app string) []corev1.Pod {
 // settled waits until the slices of the namespace say of each pod what the pod says of itself: a rollout is over a moment before they do.
 func (s *space) settled() {
 	s.Helper()
-	s.eventually("slices that follow the pods", startTime, func() (bool, string) {
-		pods, err := s.client.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{})
-		if err != nil {
-			return false, err.Error()
+	s.eventually("slices that follow the pods", startTime, s.slicesFollow)
+}
+
+// slicesFollow reports whether the slices of each Service with a selector have each ready pod that it selects as ready, or says which does not.
+func (s *space) slicesFollow() (bool, string) {
+	pods, err := s.client.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, err.Error()
+	}
+	services, err := s.client.CoreV1().Services(s.ns).List(s.ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, err.Error()
+	}
+	list, err := s.client.DiscoveryV1().EndpointSlices(s.ns).List(s.ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, err.Error()
+	}
+	has := map[[2]string]bool{} // Service and pod
+	for _, sl := range list.Items {
+		for _, e := range sl.Endpoints {
+			if e.TargetRef != nil && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+				has[[2]string{sl.Labels[discoveryv1.LabelServiceName], e.TargetRef.Name}] = true
+			}
 		}
-		ready := map[string]bool{}
+	}
+	for _, svc := range services.Items {
+		if len(svc.Spec.Selector) == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
+			continue
+		}
+		selector := labels.SelectorFromSet(svc.Spec.Selector)
 		for _, p := range pods.Items {
-			for _, c := range p.Status.Conditions {
-				ready[p.Name] = ready[p.Name] || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			ready := slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			})
+			if ready && p.DeletionTimestamp == nil && selector.Matches(labels.Set(p.Labels)) && !has[[2]string{svc.Name, p.Name}] {
+				return false, p.Name + " is ready, and the slices of " + svc.Name + " do not say so"
 			}
 		}
-		slices, err := s.client.DiscoveryV1().EndpointSlices(s.ns).List(s.ctx, metav1.ListOptions{})
-		if err != nil {
-			return false, err.Error()
-		}
-		for _, sl := range slices.Items {
-			for _, e := range sl.Endpoints {
-				if e.TargetRef != nil && ready[e.TargetRef.Name] && e.Conditions.Ready != nil && !*e.Conditions.Ready && (e.Conditions.Terminating == nil || !*e.Conditions.Terminating) {
-					return false, e.TargetRef.Name + " is ready, and its endpoint is not"
-				}
-			}
-		}
-		return true, ""
-	})
+	}
+	return true, ""
 }
 
 // endpoints waits until the Service's slices name so many addresses, ready or not.
