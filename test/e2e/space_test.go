@@ -155,18 +155,24 @@ func (s *space) applyDir(dir string) {
 // that it said.
 func (s *space) eventually(what string, within time.Duration, done func() (ok bool, state string)) {
 	s.Helper()
+	if ok, state := s.mayCome(within, done); !ok {
+		s.Fatalf("waited %s for %s; last: %s", within, what, state)
+	}
+}
+
+// mayCome is eventually for what need not come: it reports whether it did.
+func (s *space) mayCome(within time.Duration, done func() (ok bool, state string)) (ok bool, state string) {
 	ctx, cancel := context.WithTimeout(s.ctx, within)
 	defer cancel()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ok, state := done()
-		if ok {
-			return
+		if ok, state = done(); ok {
+			return true, state
 		}
 		select {
 		case <-ctx.Done():
-			s.Fatalf("waited %s for %s; last: %s", within, what, state)
+			return false, state
 		case <-tick.C:
 		}
 	}
@@ -190,12 +196,7 @@ func (s *space) rollout(names ...string) {
 		})
 	}
 	// The slices follow a moment later. Where a test keeps them from it, nothing is waited for in vain for long.
-	for range 20 {
-		if ok, _ := s.slicesFollow(); ok {
-			return
-		}
-		time.Sleep(250 * time.Millisecond)
-	}
+	s.mayCome(5*time.Second, s.slicesFollow)
 }
 
 // pods lists the pods of an app that are not being deleted.
